@@ -1,0 +1,218 @@
+"""The ``scenefeed`` command. Imports stay inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .options import CONFIG_FLAGS, build_parser, config_from, join_numbers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; gives the exit code."""
+    started = time.time()
+    parser = build_parser(metadata.version("scenefeed"))
+    args, rest = parser.parse_known_args(join_numbers(sys.argv[1:] if argv is None else argv))
+    if rest and args.command not in ("convert", "shard"):
+        parser.error(f"unknown argument {rest[0]}")
+    commands = {
+        "convert": _convert, "shard": _shard, "verify": _verify, "check": _check, "synth": _synth,
+    }  # fmt: skip
+    try:
+        return commands[args.command](args, rest, started)
+    except KeyboardInterrupt:
+        print("scenefeed: interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as e:
+        return _fail(e, getattr(args, "verbose", False))
+
+
+def _fail(error: Exception, verbose: bool) -> int:
+    """One line on standard error, and the exit code."""
+    from ..loader.spec import DatasetError
+
+    usage: tuple[type[Exception], ...] = ()
+    known: tuple[type[Exception], ...] = (DatasetError,)
+    try:
+        from ..transforms.config import ConfigError
+        from ..transforms.errors import JobError
+
+        usage, known = (ConfigError,), (DatasetError, ConfigError, JobError)
+    except ModuleNotFoundError as e:
+        known = (*known, ModuleNotFoundError)
+        error = e
+    if verbose:
+        traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError):
+        message = f"{error.name} is not installed: pip install 'scenefeed[convert]'"
+    elif isinstance(error, known):
+        message = str(error)
+    else:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} ({Path(at.filename).name}:{at.lineno}); "
+        message += "this is a bug: run again with --verbose and report it"
+    print(f"scenefeed: {' '.join(message.split())}", file=sys.stderr)
+    return 2 if isinstance(error, usage) else 1
+
+
+def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    config, base = config_from(args)
+    from ..transforms.scenes import find_scenes
+
+    scenes = find_scenes(config, base)
+    out = Path(args.output).absolute()
+    if args.dry_run:
+        from .dry_run import dry_run
+
+        return dry_run(config, scenes, out, args.json, args.max_failed)
+    from . import convert, runner
+    from .results import Run
+
+    if not args.verbose:
+        runner.quieten()
+    options = runner.pipeline_options(rest, _own_flags())
+    inputs = convert.inputs_fingerprint(config, scenes)
+    if convert.check_output(out, config, inputs, args.overwrite):
+        print(f"{out} already holds this dataset, whole: nothing to do")
+        _write_json(args.json, convert.read_metrics(out))
+        return 0
+    run = Run(str(out), config, inputs, started, runner.worker_count(options), args.drop_stage)
+    metrics = _execute(run, options, convert.convert_pipeline(run, scenes), len(scenes))
+    _write_json(args.json, metrics)
+    return _conclude(out, metrics, args.max_failed)
+
+
+def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from . import convert, runner
+    from .results import Run
+
+    if not args.verbose:
+        runner.quieten()
+    out = Path(args.output).absolute()
+    scenes = convert.staged_scenes(out)
+    config, _ = config_from(args, convert.written_config(out))
+    convert.check_reshard(config, convert.written_config(out))
+    options = runner.pipeline_options(rest, _own_flags())
+    inputs = convert.reshard_fingerprint(config, scenes)
+    run = Run(str(out), config, inputs, started, runner.worker_count(options))
+    metrics = _execute(run, options, convert.shard_pipeline(run, scenes), len(scenes))
+    _write_json(args.json, metrics)
+    return _conclude(out, metrics, 0)
+
+
+def _execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
+    from . import convert, runner
+    from .progress import progress
+
+    out = Path(run.out)
+    convert.begin(out)
+    with progress(out, scenes):
+        runner.run(build, options)
+    return convert.read_metrics(out)
+
+
+def _conclude(out: Path, metrics: dict[str, Any], max_failed: int) -> int:
+    """The closing summary, and the exit code."""
+    from .summary import dead_letters, summary
+
+    failed = metrics["scenes"]["failed"]
+    letters = dead_letters(out)
+    for line in letters[:5]:
+        print(f"scenefeed: {line}", file=sys.stderr)
+    if failed > 5:
+        print(f"scenefeed: ... {failed - 5} more in {out / 'errors.jsonl'}", file=sys.stderr)
+    if metrics["status"] == "empty":
+        print(f"scenefeed: {_why_empty(metrics)}", file=sys.stderr)
+        return 1
+    print(summary(out, metrics))
+    if failed > max_failed:
+        print(
+            f"scenefeed: {failed} scenes failed, more than --max_failed {max_failed}: the dataset "
+            f"holds the other {metrics['scenes']['done']}; reasons in {out / 'errors.jsonl'}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _why_empty(metrics: dict[str, Any]) -> str:
+    if not metrics["scenes"]["done"]:
+        return f"no scene could be used: all {metrics['scenes']['failed']} failed (errors.jsonl)"
+    return (
+        f"every patch was dropped: none of {metrics['patches']['grid']} reaches min_valid: "
+        "lower clean.min_valid (--min_valid), or look at the scenes' nodata"
+    )
+
+
+def _verify(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .verify import verify
+
+    report = verify(Path(args.output))
+    _write_json(args.json, report)
+    for problem in report["problems"][:20]:
+        print(f"scenefeed: {problem}", file=sys.stderr)
+    if len(report["problems"]) > 20:
+        print(f"scenefeed: ... {len(report['problems']) - 20} more", file=sys.stderr)
+    state = f"{len(report['problems'])} problems" if report["problems"] else "whole"
+    print(
+        f"{args.output}: {state}: {report['records']:,} records in {report['shards']} shards, "
+        f"{report['bytes'] / 1e6:,.1f} MB, {report['nan']:,} NaN, {report['seconds']:.1f} s"
+    )
+    return 1 if report["problems"] else 0
+
+
+def _check(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .check import check, table
+
+    report = check(
+        Path(args.output), args.split, args.batch_size,
+        args.convert_mb_per_s, args.load_seconds, args.memory_gib,
+    )  # fmt: skip
+    _write_json(args.json, report)
+    print(table(report))
+    for missed in (r for r in report["results"] if not r["met"]):
+        print(f"scenefeed: {missed['advice']}", file=sys.stderr)
+    return 0 if report["met"] else 1
+
+
+def _synth(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .synth import synth
+
+    figures = synth(Path(args.output), args.scenes, args.size, args.seed)
+    _write_json(args.json, figures)
+    print(
+        f"{figures['scenes']} scenes of {args.size} x {args.size} x 2 float32 "
+        f"({figures['bytes'] / 1e6:,.0f} MB) in {figures['seconds']:.1f} s\n"
+        f"next: scenefeed convert --config {args.output}/dataset.yaml --output OUT"
+    )
+    return 0
+
+
+def _write_json(path: str | None, figures: dict[str, Any]) -> None:
+    if path:
+        Path(path).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _own_flags() -> list[str]:
+    more = (
+        "output",
+        "config",
+        "dry_run",
+        "max_failed",
+        "overwrite",
+        "drop_stage",
+        "json",
+        "verbose",
+    )
+    return [f"--{flag}" for flag in (*CONFIG_FLAGS, *more)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

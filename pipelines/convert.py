@@ -1,0 +1,197 @@
+"""convert: scenes to a dataset; shard: the records again, from the stage files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsList, AsSingleton
+
+from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
+from ..transforms.config import Config, ConfigError
+from ..transforms.errors import DeadLetter
+from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Plan, Stage, recount
+from ..transforms.planning import PlannedScene, features
+from ..transforms.rasters import SceneHeader
+from ..transforms.scenes import SceneFiles
+from ..transforms.shards import WrittenShard
+from ..transforms.staging import STAGE_SECTIONS, StagedScene
+from .results import METRICS, RECORDS, SCENES, STAGE, Run, begin, finish
+
+
+def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], None]:
+    """The whole conversion as a function that builds it: plan, stage, assign, write, finish."""
+
+    def build(pipeline: Any) -> None:
+        planned = pipeline | "Scenes" >> beam.Create(list(scenes)) | "Plan" >> Plan(run.config)
+        layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
+        staged = planned.main | "Stage" >> Stage(run.config, f"{run.out}/{STAGE}", layout)
+        dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
+        _write_and_finish(pipeline, run, staged.main, layout, dead)
+
+    return build
+
+
+def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], None]:
+    """The second half alone, from stage files that are there."""
+
+    def build(pipeline: Any) -> None:
+        staged = (
+            pipeline
+            | "StagedScenes" >> beam.Create(list(scenes))
+            | "SpreadScenes" >> beam.Reshuffle()
+            | "Recount" >> beam.Map(recount, run.config).with_output_types(StagedScene)
+        )
+        layout = (
+            staged
+            | "Headers" >> beam.Map(_as_planned)
+            | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
+        )
+        dead = pipeline | "NoDeadLetters" >> beam.Create([])
+        _write_and_finish(pipeline, run, staged, layout, dead)
+
+    return build
+
+
+def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any) -> None:
+    shards = staged | "Write" >> AssignAndWrite(run.config, f"{run.out}/{RECORDS}", layout)
+    (
+        pipeline
+        | "Once" >> beam.Create([None])
+        | "Finish"
+        >> beam.Map(_finish, run, AsSingleton(layout), AsList(shards), AsList(staged), AsList(dead))
+    )
+
+
+def _as_planned(scene: StagedScene) -> PlannedScene:
+    return PlannedScene(SceneFiles(scene.id, scene.files, (), {}), scene.header)
+
+
+def _finish(
+    _: None, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
+    scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
+) -> None:  # fmt: skip
+    found: dict[str, Feature] = features(layout, run.config) if layout else {}
+    finish(run, found, shards, scenes, dead)
+
+
+def inputs_fingerprint(config: Config, scenes: Iterable[SceneFiles]) -> str:
+    """What a dataset was made from: every scene's files, and the whole configuration."""
+    stage = config.digest(*STAGE_SECTIONS)
+    lines = [config.digest("name", "split", "records"), *(s.fingerprint(stage) for s in scenes)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> bool:
+    """Whether ``out`` already holds this very dataset, whole.
+
+    Raises:
+      ConfigError: it holds another configuration's, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--output {out}: is a file: give a folder")
+    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"--output {out}: {parent} cannot be written: choose another folder")
+    if not (out / FILE_NAME).exists() or overwrite:
+        return False
+    try:
+        spec = DatasetSpec.load(out)
+    except DatasetError as e:
+        raise ConfigError(f"{e}; or replace it with --overwrite") from None
+    difference = _difference(spec.config, config.resolved())
+    if difference:
+        raise ConfigError(
+            f"--output {out} already holds dataset {spec.name!r} of another configuration "
+            f"({difference}): choose another folder, or replace it with --overwrite"
+        )
+    return spec.inputs == inputs and all(
+        _size(out / shard.path) == shard.num_bytes
+        for split in spec.splits.values() for shard in split.shards
+    )  # fmt: skip
+
+
+def _difference(old: Any, new: Any, path: str = "") -> str:
+    """The first key in which two configurations differ, in words. Scenes may be added."""
+    if path == "scenes.paths" or old == new:
+        return ""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys: Iterator[str] = iter(dict.fromkeys((*old, *new)))
+        found = (_difference(old.get(k), new.get(k), f"{path}.{k}".lstrip(".")) for k in keys)
+        return next((f for f in found if f), "")
+    return f"{path} was {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+def staged_scenes(out: Path) -> list[StagedScene]:
+    """The scenes of a dataset whose stage files are still there.
+
+    Raises:
+      ConfigError: no scenes.jsonl, or a stage file is gone.
+    """
+    path = out / SCENES
+    if not path.exists():
+        raise ConfigError(f"{path}: not there: {out} was not written by `scenefeed convert`")
+    scenes = [StagedScene.from_json(line, out) for line in path.read_text().splitlines()]
+    for scene in scenes:
+        if not Path(scene.path).exists():
+            raise ConfigError(
+                f"{scene.path}: the stage file is gone (--drop_stage removes them): convert again"
+            )
+    return scenes
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """metrics.json of the last run.
+
+    Raises:
+      DatasetError: it is not there or damaged.
+    """
+    path = out / METRICS
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as e:
+        raise DatasetError(f"{path}: cannot be read ({e}): run `scenefeed convert`") from None
+
+
+def written_config(out: Path) -> dict[str, Any]:
+    """The configuration that a folder was written with, also when its last run broke off.
+
+    Raises:
+      DatasetError: it holds neither dataset.json nor metrics.json.
+    """
+    if (out / FILE_NAME).exists():
+        return DatasetSpec.load(out).config
+    return dict(read_metrics(out)["config"])
+
+
+def check_reshard(config: Config, written: dict[str, Any]) -> None:
+    """shard may change what stands after the stage files, and nothing before.
+
+    Raises:
+      ConfigError: it would need the scenes.
+    """
+    for section in STAGE_SECTIONS:
+        difference = _difference(written.get(section), config.resolved()[section], section)
+        if difference:
+            raise ConfigError(f"{difference}: that needs the scenes: use `scenefeed convert`")
+
+
+def reshard_fingerprint(config: Config, scenes: Iterable[StagedScene]) -> str:
+    """As ``inputs_fingerprint``, from what the stage files remember of their inputs."""
+    lines = [config.digest("name", "split", "records"), *(s.fingerprint for s in scenes)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+__all__ = [
+    "begin", "check_output", "check_reshard", "convert_pipeline", "inputs_fingerprint",
+    "read_metrics", "reshard_fingerprint", "shard_pipeline", "staged_scenes", "written_config",
+]  # fmt: skip

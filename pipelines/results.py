@@ -1,0 +1,185 @@
+"""What a run leaves beside the records: dataset.json last, and the files that explain it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..loader.spec import FILE_NAME, DatasetSpec, Feature, Shard, Split
+from ..transforms.config import Config
+from ..transforms.errors import DeadLetter
+from ..transforms.shards import WrittenShard
+from ..transforms.staging import StagedScene
+
+SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
+RECORDS, STAGE = "records", "stage"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same through one run.
+
+    Attributes:
+      out: the dataset's folder.
+      config: the configuration.
+      inputs: fingerprint of inputs and configuration.
+      started: seconds since the epoch.
+      workers: on this machine, 0 where a cluster decides.
+      drop_stage: remove the stage files at the end.
+    """
+
+    out: str
+    config: Config
+    inputs: str
+    started: float
+    workers: int
+    drop_stage: bool = False
+
+
+def finish(
+    run: Run, features: Mapping[str, Feature], shards: Iterable[WrittenShard],
+    scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
+) -> dict[str, Any]:  # fmt: skip
+    """Writes scenes.jsonl, errors.jsonl, metrics.json, and last dataset.json.
+
+    Without a single patch there is no dataset.json, and metrics.json says ``"status": "empty"``.
+
+    Returns:
+      The metrics.
+    """
+    out, config = Path(run.out), run.config
+    scenes = sorted(scenes, key=lambda s: s.id)
+    dead = sorted(dead, key=lambda d: (d.scene, d.step))
+    shards = sorted(shards, key=lambda s: (list(config.fractions).index(s.split), s.number))
+    write_text(out / SCENES, "".join(s.to_json() + "\n" for s in scenes))
+    write_text(out / ERRORS, "".join(d.to_json() + "\n" for d in dead))
+    splits = {
+        name: Split.of(
+            Shard(os.path.relpath(s.path, out), s.num_examples, s.num_bytes, s.sha256)
+            for s in shards if s.split == name
+        )
+        for name in config.fractions
+    }  # fmt: skip
+    whole = any(s.num_examples for s in splits.values())
+    spec = DatasetSpec(
+        config.name, dict(features), splits, config.resolved(), run.inputs, f"scenefeed {version()}"
+    )
+    metrics = _metrics(run, spec, shards, scenes, dead)
+    write_text(out / METRICS, json.dumps(metrics, indent=2) + "\n")
+    if whole:
+        _remove_strays(out, spec, {Path(s.path).name for s in scenes})
+        if run.drop_stage:
+            shutil.rmtree(out / STAGE, ignore_errors=True)
+        write_text(out / FILE_NAME, spec.to_json())
+    return metrics
+
+
+def _metrics(
+    run: Run, spec: DatasetSpec, shards: list[WrittenShard], scenes: list[StagedScene],
+    dead: list[DeadLetter],
+) -> dict[str, Any]:  # fmt: skip
+    wall = max(1e-9, time.time() - run.started)
+    fresh = [s for s in scenes if not s.reused]
+    seconds: dict[str, float] = {}
+    for step, spent in (item for x in (*scenes, *shards) for item in x.seconds.items()):
+        seconds[step] = seconds.get(step, 0.0) + spent
+    kept = sum(s.num_examples for s in spec.splits.values())
+    source = sum(s.header.file_bytes for s in fresh)
+    return {
+        "status": "complete" if kept else "empty",
+        "fingerprint": spec.fingerprint,
+        "wall_seconds": round(wall, 3),
+        "scenes": {"done": len(scenes), "reused": len(scenes) - len(fresh), "failed": len(dead)},
+        "patches": {
+            "grid": sum(s.grid_count for s in scenes),
+            "kept": kept,
+            "dropped": sum(s.grid_count - s.count for s in scenes),
+            "by_split": {k: s.num_examples for k, s in spec.splits.items()},
+        },
+        "bytes": {
+            "source": source,
+            "pixels": sum(s.read_bytes for s in fresh),
+            "stage": sum(s.stage_bytes for s in scenes),
+            "records": sum(s.num_bytes for s in spec.splits.values()),
+        },
+        "shards": {k: len(s.shards) for k, s in spec.splits.items()},
+        "rates": {
+            "source_mb_per_s": round(source / wall / 1e6, 2),
+            "patches_per_s": round(kept / wall, 1),
+        },
+        "worker_seconds": {k: round(v, 3) for k, v in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+        "workers": run.workers,
+        "versions": versions(),
+        "config": spec.config,
+    }
+
+
+def peak_memory() -> int:
+    """The most memory this process has held, and its children together, in bytes.
+
+    Children (one a worker with ``multi_processing``) count with the largest of them.
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (own + children) * 1024  # Linux counts in KiB
+
+
+def version() -> str:
+    return metadata.version("scenefeed")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides speed and results."""
+    found = {"python": platform.python_version()}
+    for name in ("scenefeed", "apache-beam", "numpy", "rasterio", "h5py", "tensorflow"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes under a temporary name, then renames: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def begin(out: Path) -> None:
+    """Makes the output folder ready: from here on the dataset is incomplete.
+
+    Removes dataset.json, and what an interrupted run left under temporary names.
+    """
+    for folder in (out, out / RECORDS, out / STAGE):
+        folder.mkdir(parents=True, exist_ok=True)
+    (out / FILE_NAME).unlink(missing_ok=True)
+    for stray in (*out.glob(".*.tmp"), *(out / STAGE).glob(".*.tmp")):
+        stray.unlink(missing_ok=True)
+    for stray in (out / RECORDS).glob("beam-temp-*"):
+        shutil.rmtree(stray, ignore_errors=True)
+
+
+def _remove_strays(out: Path, spec: DatasetSpec, stage: set[str]) -> None:
+    """Files of an earlier run (another shard count, scenes that went) must not stand beside ours."""
+    named = {Path(s.path).name for split in spec.splits.values() for s in split.shards}
+    for path in (out / RECORDS).glob("*.tfrecord"):
+        if path.name not in named:
+            path.unlink()
+    for path in (out / STAGE).glob("*.h5"):
+        if path.name not in stage:
+            path.unlink()

@@ -1,0 +1,127 @@
+"""Beam options and runners: which flags are Beam's, and what DirectRunner means here."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+
+from ..transforms.config import ConfigError
+from ..transforms.errors import JobError
+
+_LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
+
+
+def pipeline_options(flags: Sequence[str], own_flags: Sequence[str]) -> PipelineOptions:
+    """Beam's options from the flags that are not ours.
+
+    DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
+    (README, figures), since nearly all work is in code that releases Python's lock.
+
+    Args:
+      flags: what the command line holds beside our own flags.
+      own_flags: names of ours, to suggest.
+
+    Raises:
+      ConfigError: a flag that neither Beam nor we know.
+    """
+    _check_known(flags, own_flags)
+    options = PipelineOptions(list(flags))
+    direct = options.view_as(DirectOptions)
+    if _is_local(options):
+        named = " ".join(flags)
+        if "--direct_running_mode" not in named:
+            direct.direct_running_mode = "multi_threading"
+        if "--direct_num_workers" not in named:
+            direct.direct_num_workers = 0  # Beam's word for "as many as cores"
+    return options
+
+
+def run(build: Any, options: PipelineOptions) -> None:
+    """Builds a pipeline with ``build(pipeline)`` and runs it to its end.
+
+    Raises:
+      JobError: it failed; the message is one line.
+    """
+    pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    build(pipeline)
+    try:
+        state = pipeline.run().wait_until_finish()
+    except Exception as e:
+        raise JobError(_innermost(e)) from e
+    if state not in (None, "DONE"):
+        raise JobError(f"the job ended in state {state}: see the runner's own log")
+
+
+def worker_count(options: PipelineOptions) -> int:
+    """Workers on this machine, 0 where the runner decides."""
+    if not _is_local(options):
+        return 0
+    return options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+
+
+def quieten() -> None:
+    """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
+    for name in ("apache_beam", "rasterio", "root", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _runner(options: PipelineOptions) -> Any:
+    """DirectRunner without a network.
+
+    Beam's own DirectRunner first tries to download the Prism binary. The in-process FnApiRunner
+    is what it falls back to, and what it was before.
+    """
+    if not _is_local(options):
+        return options.view_as(StandardOptions).runner
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
+
+
+def _is_local(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner in _LOCAL
+
+
+def _check_known(flags: Sequence[str], own_flags: Sequence[str]) -> None:
+    known = _beam_flags()
+    for flag in flags:
+        name = flag.split("=", 1)[0]
+        if not name.startswith("-") or re.fullmatch(r"-[\d.].*", name) or name in known:
+            continue
+        near = difflib.get_close_matches(name, [*own_flags, *known], 1)
+        hint = f"did you mean {near[0]}?" if near else "see `scenefeed convert --help`"
+        raise ConfigError(f"unknown flag {name}: {hint}")
+
+
+def _beam_flags() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
+    for cls in PipelineOptions.__subclasses__():
+        cls._add_argparse_args(parser)
+    return [s for action in parser._actions for s in action.option_strings]
+
+
+def _innermost(error: BaseException) -> str:
+    """The job's own words, dug out of what the runner wrapped around them."""
+    text = str(error)
+    found = re.findall(r"^(?:[\w.]+\.)?JobError: (.+)$", text, re.M)
+    if isinstance(error, JobError) or not found:
+        lines = [line for line in text.splitlines() if line.strip()]
+        words = next(
+            (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", x)), None
+        )
+        line = words or (lines[-1] if lines else type(error).__name__)
+    else:
+        line = found[0]
+    return re.sub(r" \[while running .*$", "", line).strip()

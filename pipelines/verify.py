@@ -1,0 +1,172 @@
+"""verify: every byte of every shard against dataset.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..loader import tfrecord
+from ..loader.codec import decode_batch
+from ..loader.spec import DatasetError, DatasetSpec, Shard
+
+
+@dataclasses.dataclass
+class _Findings:
+    """What one shard was found to hold."""
+
+    records: int = 0
+    nan: int = 0
+    keys: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Reads a whole dataset.
+
+    Checks each shard's size and sha256, each record's checksums, that it decodes as dataset.json
+    describes, that image values are finite (unless ``fill`` is NaN), that no key (scene, row,
+    column) comes twice, and all counts.
+
+    Returns:
+      ``problems``: one line each, empty when the dataset is whole; and counts.
+
+    Raises:
+      DatasetError: there is no complete dataset to verify.
+    """
+    start, spec = time.perf_counter(), DatasetSpec.load(folder)
+    shards = [(name, s) for name, split in spec.splits.items() for s in split.shards]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        findings = list(pool.map(lambda item: _verify_shard(folder, item[1], spec), shards))
+    problems = [p for f in findings for p in f.problems]
+    seen: dict[tuple[str, int, int], str] = {}
+    for (split, _), found in zip(shards, findings, strict=True):
+        for key in found.keys:
+            if key in seen:
+                problems.append(f"key {key} is in {seen[key]} and again in {split}")
+            seen[key] = split
+    problems += _strays(folder, {s.path for _, s in shards})
+    return {
+        "problems": problems,
+        "fingerprint": spec.fingerprint,
+        "shards": len(shards),
+        "records": sum(f.records for f in findings),
+        "bytes": sum(s.num_bytes for _, s in shards),
+        "nan": sum(f.nan for f in findings),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _verify_shard(folder: Path, shard: Shard, spec: DatasetSpec) -> _Findings:
+    found = _Findings()
+    path = folder / shard.path
+    try:
+        with path.open("rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
+            if size != shard.num_bytes:
+                found.problems.append(
+                    f"{shard.path}: {size} bytes, dataset.json says {shard.num_bytes}"
+                )
+            hashing = _Hashing(raw)
+            _read_records(_opened(hashing, spec.compression), shard, spec, found)
+            while hashing.read(1 << 20):
+                pass
+            if hashing.sha256.hexdigest() != shard.sha256:
+                found.problems.append(f"{shard.path}: its sha256 is not the one in dataset.json")
+    except FileNotFoundError:
+        found.problems.append(f"{shard.path}: the shard is missing")
+    except OSError as e:
+        found.problems.append(f"{shard.path}: cannot be read: {e}")
+    return found
+
+
+def _read_records(file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findings) -> None:
+    fill = spec.config.get("clean", {}).get("fill", 0.0)
+    nan_allowed = np.isnan(np.array(fill, float)).any()
+    try:
+        for batch in _batches(tfrecord.read(file, shard.path), 64):
+            records = decode(batch, spec)
+            found.records += len(batch)
+            rows, cols = records["row"].tolist(), records["col"].tolist()
+            found.keys += zip(records["scene_id"].tolist(), rows, cols, strict=True)
+            image = records["image"]
+            if np.issubdtype(image.dtype, np.inexact):
+                bad = int((~np.isfinite(image)).sum())
+                found.nan += bad
+                if bad and not nan_allowed:
+                    found.problems.append(
+                        f"{shard.path}: {bad} values are not finite in records "
+                        f"{found.records - len(batch)} to {found.records - 1}"
+                    )
+    except (DatasetError, EOFError, OSError) as e:
+        where = "" if shard.path in str(e) else f"{shard.path}: record {found.records}: "
+        found.problems.append(f"{where}{e}")
+        return
+    if found.records != shard.num_examples:
+        found.problems.append(
+            f"{shard.path}: {found.records} records, dataset.json says {shard.num_examples}"
+        )
+
+
+def decode(payloads: list[bytes], spec: DatasetSpec) -> dict[str, np.ndarray]:
+    """Records given as bytes, decoded and stacked."""
+    joined = np.frombuffer(b"".join(payloads), np.uint8)
+    starts = np.cumsum([0, *map(len, payloads)])[:-1]
+
+    def gather(positions: np.ndarray, n: int) -> np.ndarray:
+        out = np.zeros((len(positions), n), np.uint8)
+        for row, at in zip(out, positions.tolist(), strict=True):
+            piece = joined[at : at + n]
+            row[: len(piece)] = piece
+        return out
+
+    return decode_batch(gather, starts, spec.features, list(spec.features))
+
+
+def _batches(records: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+    held: list[bytes] = []
+    for record in records:
+        held.append(record)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+class _Hashing(io.RawIOBase):
+    """Hashes a file as it is read."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self.sha256.update(memoryview(buffer)[:n])
+        return n
+
+
+def _opened(file: _Hashing, compression: str) -> BinaryIO:
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value,arg-type]
+    return io.BufferedReader(file, 1 << 20)  # type: ignore[return-value]
+
+
+def _strays(folder: Path, named: set[str]) -> list[str]:
+    found = sorted((folder / "records").glob("*.tfrecord"))
+    return [
+        f"records/{p.name}: not named in dataset.json" for p in found
+        if f"records/{p.name}" not in named
+    ]  # fmt: skip

@@ -1,0 +1,13 @@
+"""Packaging: the three folders are installed under one namespace, ``scenefeed``."""
+
+from setuptools import setup
+
+setup(
+    packages=["scenefeed.pipelines", "scenefeed.transforms", "scenefeed.loader"],
+    package_dir={
+        "scenefeed.pipelines": "pipelines",
+        "scenefeed.transforms": "transforms",
+        "scenefeed.loader": "loader",
+    },
+    package_data={"scenefeed.loader": ["py.typed"]},
+)

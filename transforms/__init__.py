@@ -1,0 +1,1 @@
+"""What a worker does: plain functions, and the PTransforms that wire them (pipeline, shards)."""

@@ -1,0 +1,130 @@
+"""Assigning patches to shards. Keys and pointers only: no pixels come through here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from .config import Config
+from .splits import key_hash, patch_hashes, split_indexes
+from .staging import StagedScene
+
+# How many stage files one shard may draw from. Past it, scenes form groups with shards of their
+# own, so that opening files costs (shards x this), not (shards x scenes).
+MAX_FILES_PER_SHARD = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRange:
+    """A run of a split's shards that one group of scenes is spread over."""
+
+    first: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+    """A split's shards: how many, and which of them each scene is spread over."""
+
+    num_shards: int
+    ranges: tuple[ShardRange, ...]
+    group_of: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointers:
+    """Patches of one stage file that go to one shard.
+
+    Attributes:
+      scene_id: the scene.
+      path: its stage file.
+      index: positions in the stage file, int32 (N,).
+      order: each patch's place in the global shuffle, uint64 (N,).
+    """
+
+    scene_id: str
+    path: str
+    index: np.ndarray
+    order: np.ndarray
+
+
+def plan_shards(
+    counts: Mapping[str, Mapping[str, int]], record_bytes: int, config: Config
+) -> dict[str, SplitPlan]:
+    """Decides the shards of every split that has patches.
+
+    Args:
+      counts: scene id to patches per split.
+      record_bytes: bytes of one record.
+      config: ``records.num_shards`` is exact, for each split; else ``records.shard_mb`` decides.
+    """
+    records, plans = config.records, {}
+    for split in config.fractions:
+        scenes = {i: c[split] for i, c in counts.items() if c.get(split)}
+        total = sum(scenes.values())
+        if not total:
+            continue
+        by_size = -(-total * record_bytes // max(1, int(records.shard_mb * 1e6)))
+        shards = records.num_shards or max(1, min(total, by_size, 99999))
+        plans[split] = _spread(scenes, shards, records.seed)
+    return plans
+
+
+def _spread(scenes: Mapping[str, int], shards: int, seed: int) -> SplitPlan:
+    """Groups scenes (in an order drawn by hash), and gives each group shards by its patches."""
+    number = min(shards, -(-len(scenes) // MAX_FILES_PER_SHARD))
+    drawn = sorted(scenes, key=lambda i: (key_hash(seed, "group", i), i))
+    members = [drawn[g::number] for g in range(number)]
+    sizes = np.array([sum(scenes[i] for i in m) for m in members], np.float64)
+    # One shard each, the others by largest remainder.
+    share = sizes / sizes.sum() * (shards - number)
+    given = np.floor(share).astype(int)
+    for g in np.argsort(given - share, kind="stable")[: shards - number - given.sum()]:
+        given[g] += 1
+    given += 1
+    first = np.concatenate(([0], np.cumsum(given)[:-1]))
+    return SplitPlan(
+        num_shards=shards,
+        ranges=tuple(ShardRange(int(f), int(n)) for f, n in zip(first, given, strict=True)),
+        group_of={i: g for g, m in enumerate(members) for i in m},
+    )
+
+
+def assign_scene(
+    scene: StagedScene, rows: np.ndarray, cols: np.ndarray, plans: Mapping[str, SplitPlan],
+    config: Config,
+) -> Iterator[tuple[str, int, Pointers]]:  # fmt: skip
+    """Yields (split, shard, pointers) for one scene.
+
+    A patch's place is a 64-bit hash of (seed, key): its upper half chooses the shard among its
+    group's, the whole orders records within the shard.
+    """
+    order = patch_hashes(config.records.seed, "order", scene.id, rows, cols)
+    splits = split_indexes(config, scene.id, rows, cols)
+    for number, split in enumerate(config.fractions):
+        index = np.flatnonzero(splits == number).astype(np.int32)
+        if not len(index):
+            continue
+        span = plans[split].ranges[plans[split].group_of[scene.id]]
+        drawn = (order[index] >> np.uint64(32)) * np.uint64(span.count) >> np.uint64(32)
+        for shard in np.unique(drawn).tolist():
+            chosen = index[drawn == shard]
+            yield split, span.first + shard, Pointers(scene.id, scene.path, chosen, order[chosen])
+
+
+def in_order(pointers: Iterable[Pointers]) -> Iterator[tuple[Pointers, int]]:
+    """(pointers, index) of each patch of a shard, in the global shuffle's order.
+
+    Ties of the 64-bit hash fall to the scene's id, then the index, so that the order of arrival
+    never shows.
+    """
+    groups = sorted(pointers, key=lambda p: p.scene_id)
+    if not groups:
+        return
+    order = np.concatenate([p.order for p in groups])
+    index = np.concatenate([p.index for p in groups])
+    source = np.repeat(np.arange(len(groups)), [len(p.index) for p in groups])
+    for i in np.lexsort((index, source, order)).tolist():
+        yield groups[source[i]], int(index[i])

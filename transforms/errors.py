@@ -1,0 +1,63 @@
+"""Bad scenes and failed jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+
+
+class JobError(Exception):
+    """The job cannot go on; the message is the one line that the user sees."""
+
+
+class SceneError(Exception):
+    """A scene that cannot be used. It becomes one dead letter; the run goes on.
+
+    Args:
+      reason: what is wrong and what to do.
+      step: plan, read, clean, label or stage.
+      file: the file at fault.
+      window: (row, column, height, width) in pixels, where it is known.
+    """
+
+    def __init__(
+        self, reason: str, *, step: str, file: str = "",
+        window: tuple[int, int, int, int] | None = None,
+    ):  # fmt: skip
+        super().__init__(reason)
+        self.reason, self.step, self.file, self.window = reason, step, file, window
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadLetter:
+    """One line of errors.jsonl."""
+
+    scene: str
+    file: str
+    window: tuple[int, int, int, int] | None
+    step: str
+    reason: str
+
+    @classmethod
+    def of(cls, scene_id: str, error: SceneError) -> DeadLetter:
+        return cls(scene_id, error.file, error.window, error.step, error.reason)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line. rasterio keeps GDAL's own words in ``__cause__``."""
+    words = [str(error)]
+    cause = error.__cause__
+    while cause is not None:
+        words.append(str(cause))
+        cause = cause.__cause__
+    useful = [w for w in words if w and "previous exception" not in w]
+    return " ".join((useful or words)[-1].split())
+
+
+def is_job_failure(error: OSError) -> bool:
+    """Whether the machine is at fault rather than the scene: no space, quota, read-only."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)

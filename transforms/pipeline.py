@@ -1,0 +1,198 @@
+"""The PTransforms of convert and shard: wiring alone, the work is in plain functions.
+
+    Plan -> Stage -> Assign -> WriteShards
+
+Elements are headers, counts and pointers. Pixels go from a scene to its stage file, and from
+there to a shard, inside one function call each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsSingleton, TaggedOutput
+
+from ..loader.spec import Feature
+from .assign import Pointers, SplitPlan, assign_scene, plan_shards
+from .config import Config
+from .errors import DeadLetter, SceneError
+from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
+from .rasters import SceneHeader
+from .scenes import SceneFiles
+from .shards import WriteShards, WrittenShard
+from .stagefile import StageFile
+from .staging import StagedScene, split_counts, stage_scene
+
+DEAD = "dead_letters"
+
+
+@beam.typehints.with_input_types(SceneFiles)
+class Plan(beam.PTransform):  # type: ignore[misc]
+    """SceneFiles in; PlannedScene out, and dead letters under ``DEAD``."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self._config = config
+
+    def expand(self, scenes: Any) -> Any:
+        return (
+            scenes
+            | "SpreadHeaders" >> beam.Reshuffle()
+            | "ReadHeader" >> beam.ParDo(_PlanScene(self._config)).with_outputs(DEAD, main="main")
+        )
+
+
+class _PlanScene(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config):
+        self._config = config
+        self._dead = Metrics.counter("scenefeed", "scenes-failed")
+
+    def process(self, scene: SceneFiles) -> Iterator[Any]:
+        result = plan_scene(scene, self._config)
+        if isinstance(result, DeadLetter):
+            self._dead.inc()
+            yield TaggedOutput(DEAD, result)
+        else:
+            yield result
+
+
+@beam.typehints.with_input_types(PlannedScene)
+class Stage(beam.PTransform):  # type: ignore[misc]
+    """PlannedScene in; StagedScene out, and dead letters under ``DEAD``.
+
+    Args:
+      config: the configuration.
+      folder: where stage files lie.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+    """
+
+    def __init__(self, config: Config, folder: str, layout: Any):
+        super().__init__()
+        self._config, self._folder, self._layout = config, folder, layout
+
+    def expand(self, planned: Any) -> Any:
+        return (
+            planned
+            | "SpreadScenes" >> beam.Reshuffle()
+            | "StageScene"
+            >> beam.ParDo(
+                _StageScene(self._config, self._folder), AsSingleton(self._layout)
+            ).with_outputs(DEAD, main="main")
+        )
+
+
+class _StageScene(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config, folder: str):
+        self._config, self._folder = config, folder
+        self._dead = Metrics.counter("scenefeed", "scenes-failed")
+        self._patches = Metrics.counter("scenefeed", "patches-staged")
+        self._bytes = Metrics.counter("scenefeed", "pixel-bytes-read")
+
+    def process(self, planned: PlannedScene, layout: SceneHeader) -> Iterator[Any]:
+        try:
+            ready = fit(planned, layout)
+            staged = stage_scene(ready.scene, ready.header, self._config, self._folder)
+        except SceneError as e:
+            self._dead.inc()
+            yield TaggedOutput(DEAD, DeadLetter.of(planned.scene.id, e))
+            return
+        self._patches.inc(staged.count)
+        self._bytes.inc(staged.read_bytes)
+        yield staged
+
+
+class Agree(beam.CombineFn):  # type: ignore[misc]
+    """PlannedScenes to the dataset's layout. One small header a scene is held."""
+
+    def create_accumulator(self) -> list[PlannedScene]:
+        return []
+
+    def add_input(self, held: list[PlannedScene], scene: PlannedScene) -> list[PlannedScene]:
+        return [*held, scene]
+
+    def merge_accumulators(self, parts: Iterable[list[PlannedScene]]) -> list[PlannedScene]:
+        return [scene for part in parts for scene in part]
+
+    def extract_output(self, held: list[PlannedScene]) -> SceneHeader | None:
+        return agree(held)
+
+
+@beam.typehints.with_input_types(StagedScene)
+class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
+    """StagedScene in; WrittenShard out, for every split.
+
+    Args:
+      config: the configuration.
+      folder: where shards go.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+    """
+
+    def __init__(self, config: Config, folder: str, layout: Any):
+        super().__init__()
+        self._config, self._folder, self._layout = config, folder, layout
+
+    def expand(self, staged: Any) -> Any:
+        config = self._config
+        counts = (
+            staged
+            | "Counts" >> beam.Map(lambda s: (s.id, s.counts))
+            | "AllCounts" >> beam.combiners.ToDict()
+        )
+        plans = AsSingleton(
+            counts | "PlanShards" >> beam.Map(_plan_shards, AsSingleton(self._layout), config)
+        )
+        found = AsSingleton(self._layout | "Features" >> beam.Map(_features, config))
+        splits = list(config.fractions)
+        assigned = (
+            staged
+            | "SpreadStaged" >> beam.Reshuffle()
+            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans).with_outputs(*splits)
+        )
+        return [
+            assigned[split]
+            | f"WriteShards[{split}]"
+            >> WriteShards(
+                f"{self._folder}/{split}", split, found, config.records.compression, plans
+            )
+            for split in splits
+        ] | "AllShards" >> beam.Flatten()
+
+
+def _plan_shards(
+    counts: dict[str, dict[str, int]], layout: SceneHeader | None, config: Config
+) -> dict[str, SplitPlan]:
+    return plan_shards(counts, record_bytes(layout, config), config) if layout else {}
+
+
+def _features(layout: SceneHeader | None, config: Config) -> dict[str, Feature]:
+    return features(layout, config) if layout else {}
+
+
+class _AssignScene(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config):
+        self._config = config
+
+    def process(self, scene: StagedScene, plans: dict[str, SplitPlan]) -> Iterator[Any]:
+        file = StageFile(scene.path, ())
+        file.close()
+        for split, shard, pointers in assign_scene(
+            scene, file.rows, file.cols, plans, self._config
+        ):
+            yield TaggedOutput(split, (shard, pointers))
+
+
+def recount(scene: StagedScene, config: Config) -> StagedScene:
+    """A staged scene with its patches counted anew, for another seed or other splits."""
+    file = StageFile(scene.path, ())
+    file.close()
+    counts = split_counts(config, scene.id, file.rows, file.cols)
+    return dataclasses.replace(scene, counts=counts, reused=True)
+
+
+__all__ = [
+    "DEAD", "Agree", "AssignAndWrite", "Plan", "Pointers", "Stage", "WrittenShard", "recount",
+]  # fmt: skip

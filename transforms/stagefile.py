@@ -1,0 +1,209 @@
+"""Stage files: the patches of one scene in one HDF5 file.
+
+Datasets ``image`` (N, H, W, C), each label (N, H, W), ``row`` and ``col`` (N, int32), ``valid``
+(N, float32); attributes as docs/format.md lists them. Image and labels are stored in plain,
+uncompressed chunks of about 1 MiB, written whole (no filter pipeline) and read by offset with
+``preadv``: HDF5's global lock would let only one of a process's workers read or write at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py._objects import phil
+
+from .errors import JobError, describe, is_job_failure
+
+CHUNK_BYTES = 1 << 20
+
+
+class StageWriter:
+    """Writes one stage file under a temporary name; ``finish`` renames it.
+
+    Patches are cut straight into its buffer: ``space(n)`` lends room for n patches, and
+    ``commit`` keeps some of them. Full chunks go to the file, the rest waits in the buffer.
+
+    Args:
+      path: the final path.
+      columns: name to (shape of one patch, dtype): the image and the mask labels.
+      most: an upper bound of the number of patches.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, tuple[tuple[int, ...], str]], most: int):
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        largest = max(int(np.prod(s)) * np.dtype(d).itemsize for s, d in columns.values())
+        self._chunk = min(max(1, CHUNK_BYTES // largest), most)
+        self._columns = dict(columns)
+        self._buffers = {k: np.empty((0, *s), d) for k, (s, d) in columns.items()}
+        self._held = self._written = 0
+        self._keys: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._file = h5py.File(self._temporary, "w", locking=False)
+        for name, (shape, dtype) in columns.items():
+            self._file.create_dataset(
+                name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(self._chunk, *shape)
+            )
+
+    def space(self, count: int) -> dict[str, np.ndarray]:
+        """Room for ``count`` patches of each column, to be filled before ``commit``."""
+        needed = self._held + count + self._chunk
+        for name, (shape, dtype) in self._columns.items():
+            if len(self._buffers[name]) < needed:
+                larger = np.empty((needed, *shape), dtype)
+                larger[: self._held] = self._buffers[name][: self._held]
+                self._buffers[name] = larger
+        return {k: b[self._held : self._held + count] for k, b in self._buffers.items()}
+
+    def commit(
+        self, rows: np.ndarray, cols: np.ndarray, valid: np.ndarray, keep: np.ndarray
+    ) -> None:
+        """Keeps the patches of the last ``space`` where ``keep`` is true."""
+        kept = int(keep.sum())
+        if kept < len(keep):
+            for buffer in self._buffers.values():
+                buffer[self._held : self._held + kept] = buffer[
+                    self._held : self._held + len(keep)
+                ][keep]
+        self._keys.append((rows[keep], cols[keep], valid[keep]))
+        self._held += kept
+        full = self._held // self._chunk * self._chunk
+        if full:
+            self._write(full)
+            for buffer in self._buffers.values():
+                buffer[: self._held - full] = buffer[full : self._held].copy()
+            self._held -= full
+
+    def _write(self, count: int) -> None:
+        for name, buffer in self._buffers.items():
+            dataset = self._file[name]
+            dataset.resize(self._written + count, axis=0)
+            corner = (0,) * (dataset.ndim - 1)
+            for i in range(0, count, self._chunk):
+                chunk = buffer[i : i + self._chunk].data.cast("B")
+                # Before 3.16, h5py takes its global lock everywhere but here (its issue 2764).
+                with phil:
+                    dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
+        self._written += count
+
+    def finish(self, attributes: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Writes what is left, the keys and the attributes; renames. Gives rows and columns."""
+        total = self._written + self._held
+        if self._held:
+            for buffer in self._buffers.values():
+                buffer[self._held : self._chunk] = 0
+            self._write(self._chunk)
+            for name in self._columns:
+                self._file[name].resize(total, axis=0)
+        empty = np.empty(0, np.int32)
+        columns = zip(*self._keys, strict=True) if self._keys else ([empty], [empty], [empty])
+        rows, cols, valid = (np.concatenate(list(c)) for c in columns)
+        self._file.create_dataset("row", data=rows.astype(np.int32))
+        self._file.create_dataset("col", data=cols.astype(np.int32))
+        self._file.create_dataset("valid", data=valid.astype(np.float32))
+        self._file.attrs.update(attributes)
+        self._file.close()
+        os.replace(self._temporary, self._path)
+        return rows, cols
+
+    def abandon(self) -> None:
+        """Removes the temporary file."""
+        with contextlib.suppress(Exception):
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(
+    path: Path, columns: Mapping[str, tuple[tuple[int, ...], str]], most: int
+) -> Iterator[StageWriter]:
+    """A writer that leaves nothing behind when its block fails.
+
+    Raises:
+      JobError: the disk is full or cannot be written.
+    """
+    writer = None
+    try:
+        writer = StageWriter(path, columns, most)
+        yield writer
+    except BaseException as e:
+        if writer is not None:
+            writer.abandon()
+        if isinstance(e, OSError | RuntimeError) and _is_disk(e):
+            raise JobError(
+                f"{path}: cannot be written: {describe(e)}: make room or choose another --output, "
+                "then run the same command again (finished scenes are kept)"
+            ) from e
+        raise
+
+
+def _is_disk(error: BaseException) -> bool:
+    # HDF5 words errno in its message, and h5py does not always set it.
+    text = str(error)
+    return (isinstance(error, OSError) and is_job_failure(error)) or any(
+        words in text for words in ("No space left", "Disk quota", "Read-only file system")
+    )
+
+
+class StageFile:
+    """An open stage file, read by patch index. Safe to use from several threads.
+
+    Attributes:
+      rows, cols: the patches' corners in the scene's grid, int32 (N,).
+      attributes: of the file.
+    """
+
+    def __init__(self, path: str, columns: Sequence[str]):
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                self.attributes = dict(file.attrs)
+                self.rows, self.cols = file["row"][:], file["col"][:]
+                self._layout = {name: _chunks(file[name]) for name in columns}
+            self._fd = os.open(path, os.O_RDONLY)
+        except (OSError, KeyError) as e:
+            raise JobError(
+                f"{path}: the stage file cannot be read ({describe(e)}): "
+                "remove it and convert again"
+            ) from None
+        self._path = path
+
+    def read(self, column: str, index: int) -> bytearray:
+        """The raw little-endian bytes of one patch."""
+        offsets, per_chunk, size = self._layout[column]
+        out = bytearray(size)
+        at = int(offsets[index // per_chunk]) + index % per_chunk * size
+        if os.preadv(self._fd, [out], at) != size:
+            raise JobError(f"{self._path}: {column} {index} is cut off: remove it, convert again")
+        return out
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:
+    """Where each chunk lies in the file, patches a chunk, and bytes a patch."""
+    per_chunk = dataset.chunks[0]
+    offsets = np.zeros(-(-dataset.shape[0] // per_chunk), np.int64)
+
+    def note(info: Any) -> None:
+        offsets[info.chunk_offset[0] // per_chunk] = info.byte_offset
+
+    if len(offsets):
+        dataset.id.chunk_iter(note)
+    size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    return offsets, per_chunk, size
+
+
+def is_whole(path: Path, fingerprint: str) -> bool:
+    """Whether a stage file is there, complete, and made from the same inputs and configuration."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return bool(file.attrs["fingerprint"] == fingerprint and "row" in file)
+    except (OSError, KeyError):
+        return False
