@@ -11,6 +11,7 @@ tensorflow/core/framework/{tensor,tensor_shape,types}.proto.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -92,11 +93,17 @@ def _entry_encoder(name: str, feature: Feature) -> Callable[[Any], list[bytes]]:
         size = int(np.prod(feature.shape, dtype=np.int64)) * np.dtype(feature.dtype).itemsize
         prefix = wrap(_BYTES_LIST, _field(b"\x0a", header + bytes(size)))[: -size or None]
         return lambda pixels: [prefix, pixels]
-    if feature.kind in ("int", "class"):
-        return lambda v: [wrap(_INT64_LIST, _field(b"\x0a", varint(int(v))))]
-    if feature.kind == "value":
-        return lambda v: [wrap(_FLOAT_LIST, _field(b"\x0a", struct.pack("<f", v)))]
-    return lambda v: [wrap(_BYTES_LIST, _field(b"\x0a", v.encode()))]
+
+    # Scalars repeat from record to record: rows and columns of a grid, a scene's id.
+    @functools.lru_cache(maxsize=1 << 14)
+    def scalar(value: Any) -> list[bytes]:
+        if feature.kind in ("int", "class"):
+            return [wrap(_INT64_LIST, _field(b"\x0a", varint(int(value))))]
+        if feature.kind == "value":
+            return [wrap(_FLOAT_LIST, _field(b"\x0a", struct.pack("<f", value)))]
+        return [wrap(_BYTES_LIST, _field(b"\x0a", value.encode()))]
+
+    return scalar
 
 
 Gather = Callable[[np.ndarray, int], np.ndarray]

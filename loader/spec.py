@@ -51,7 +51,9 @@ class Feature:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Feature:
         known = {f.name for f in dataclasses.fields(cls)}
-        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        lists: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
+        }
         return cls(**{k: v for k, v in lists.items() if k in known})
 
 

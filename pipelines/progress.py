@@ -29,11 +29,12 @@ def progress(out: Path, scenes: int) -> Iterator[None]:
 
 
 def _watch(out: Path, scenes: int, done: threading.Event) -> None:
-    start = time.monotonic()
+    # Standard error may be redirected while a job runs; the terminal is where it was at first.
+    start, terminal = time.monotonic(), sys.__stderr__
     while not done.wait(0.25):
-        print(f"\r\x1b[2K{_line(out, scenes, time.monotonic() - start)}", end="", file=sys.stderr)
-        sys.stderr.flush()
-    print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+        line = _line(out, scenes, time.monotonic() - start)
+        print(f"\r\x1b[2K{line}", end="", file=terminal, flush=True)
+    print("\r\x1b[2K", end="", file=terminal, flush=True)
 
 
 def _line(out: Path, scenes: int, seconds: float) -> str:

@@ -35,6 +35,7 @@ class Run:
       inputs: fingerprint of inputs and configuration.
       started: seconds since the epoch.
       workers: on this machine, 0 where a cluster decides.
+      processes: how many of them are processes of their own.
       drop_stage: remove the stage files at the end.
     """
 
@@ -43,6 +44,7 @@ class Run:
     inputs: str
     started: float
     workers: int
+    processes: int = 0
     drop_stage: bool = False
 
 
@@ -118,21 +120,19 @@ def _metrics(
             "patches_per_s": round(kept / wall, 1),
         },
         "worker_seconds": {k: round(v, 3) for k, v in seconds.items()},
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": peak_memory(run.processes),
         "workers": run.workers,
         "versions": versions(),
         "config": spec.config,
     }
 
 
-def peak_memory() -> int:
-    """The most memory this process has held, and its children together, in bytes.
-
-    Children (one a worker with ``multi_processing``) count with the largest of them.
-    """
+def peak_memory(processes: int) -> int:
+    """The most memory this process has held, in bytes; and its worker processes, if it has any,
+    each counted as the largest."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + children) * 1024  # Linux counts in KiB
+    return (own + processes * children) * 1024  # Linux counts in KiB
 
 
 def version() -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,8 +55,11 @@ def run(build: Any, options: PipelineOptions) -> None:
     """
     pipeline = beam.Pipeline(runner=_runner(options), options=options)
     build(pipeline)
+    # Beam's workers print each failure to standard error, whatever the log level.
+    own = io.StringIO() if _is_quiet() else sys.stderr
     try:
-        state = pipeline.run().wait_until_finish()
+        with contextlib.redirect_stderr(own):
+            state = pipeline.run().wait_until_finish()
     except Exception as e:
         raise JobError(_innermost(e)) from e
     if state not in (None, "DONE"):
@@ -67,10 +73,20 @@ def worker_count(options: PipelineOptions) -> int:
     return options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
 
 
+def process_count(options: PipelineOptions) -> int:
+    """How many of the workers are processes of their own."""
+    mode = options.view_as(DirectOptions).direct_running_mode
+    return worker_count(options) if mode == "multi_processing" else 0
+
+
 def quieten() -> None:
     """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
     for name in ("apache_beam", "rasterio", "root", "py.warnings"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _is_quiet() -> bool:
+    return logging.getLogger("apache_beam").level == logging.CRITICAL
 
 
 def _runner(options: PipelineOptions) -> Any:

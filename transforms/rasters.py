@@ -35,6 +35,8 @@ MAX_EXPANSION, EXPANSION_FROM = 100_000, 16 << 30
 _NETWORK_DRIVERS = (
     "WMS WMTS WCS WFS HTTP OGCAPI EEDA EEDAI PLMOSAIC RASTERLITE2 DAAS NGW STACTA STACIT"
 )
+# For good, since the filters that `warnings.catch_warnings` swaps are shared by all threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 _CURL_NOTHING = "scenefeed-opens-nothing-by-url"
 
 
@@ -47,8 +49,7 @@ def gdal_environment() -> Iterator[None]:
         "GDAL_SKIP": _NETWORK_DRIVERS,
         "CPL_VSIL_CURL_ALLOWED_FILENAME": _CURL_NOTHING,
     }
-    with warnings.catch_warnings(), rasterio.Env(**options):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with rasterio.Env(**options):
         yield
 
 

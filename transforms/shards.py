@@ -26,6 +26,8 @@ from .assign import Pointers, SplitPlan, in_order
 from .errors import JobError, describe, is_job_failure
 from .stagefile import StageFile
 
+# How much of the stage files a shard's writer keeps mapped.
+MAPPED_BYTES = 32 << 20
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -45,26 +47,45 @@ class WrittenShard:
 class _HashingFile:
     """Counts and hashes the bytes of a file on their way, so that no shard is read again for it.
 
+    Bytes go on in blocks of about 1 MiB: hashing and writing release Python's lock, and doing so
+    for each record would leave a worker waiting for the other's time slice each time.
     ``mode``, ``tell`` and ``flush`` are what Beam's ``CompressedFile`` asks of a file.
     """
 
     mode = "wb"
+    BLOCK = 1 << 20
 
     def __init__(self, file: Any):
-        self._file, self.sha256, self.num_bytes = file, hashlib.sha256(), 0
+        self._file, self._sha, self.num_bytes = file, hashlib.sha256(), 0
+        self._parts: list[bytes] = []
+        self._held = 0
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.sha256.update(data)
+        self._parts.append(data)
+        self._held += len(data)
         self.num_bytes += len(data)
+        if self._held >= self.BLOCK:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        block = b"".join(self._parts)
+        self._parts, self._held = [], 0
+        self._sha.update(block)
+        self._file.write(block)
+
+    def sha256(self) -> str:
+        """Of all that was written; to be asked after ``close``."""
+        return self._sha.hexdigest()
 
     def tell(self) -> int:
         return self.num_bytes
 
     def flush(self) -> None:
+        self._pass_on()
         self._file.flush()
 
     def close(self) -> None:
+        self._pass_on()
         self._file.close()
 
 
@@ -187,7 +208,7 @@ def write_shard(
     encode = RecordEncoder(features)
     tensors = [name for name, f in features.items() if f.encoding == "tensor"]
     files = {p.path: StageFile(p.path, tensors) for p in pointers}
-    count, gathering, start = 0, 0.0, time.perf_counter()
+    count, mapped, gathering, start = 0, 0, 0.0, time.perf_counter()
     writer = sink.open_writer(init, f"{number:05d}")
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     try:
@@ -195,6 +216,11 @@ def write_shard(
             before = time.perf_counter()
             file = files[group.path]
             values: dict[str, Any] = {name: file.read(name, index) for name in tensors}
+            mapped += sum(map(len, values.values()))
+            if mapped >= MAPPED_BYTES:
+                mapped = 0
+                for each in files.values():
+                    each.release()
             gathering += time.perf_counter() - before
             values |= {
                 "scene_id": group.scene_id, "row": file.rows[index], "col": file.cols[index]
@@ -207,7 +233,7 @@ def write_shard(
             file.close()
     whole = time.perf_counter() - start
     return WrittenShard(
-        split, number, path, count, hashing.num_bytes, hashing.sha256.hexdigest(),
+        split, number, path, count, hashing.num_bytes, hashing.sha256(),
         {"gather": gathering, "write": whole - gathering},
     )  # fmt: skip
 
