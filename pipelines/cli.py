@@ -110,13 +110,17 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
 
 def _execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
-    from . import convert, runner
+    from . import convert, results, runner
     from .progress import progress
 
     out = Path(run.out)
-    convert.begin(out)
-    with progress(out, scenes):
-        runner.run(build, options)
+    results.begin(out)
+    try:
+        with progress(out, scenes):
+            runner.run(build, options)
+    except BaseException:
+        results.remove_temporaries(out)
+        raise
     return convert.read_metrics(out)
 
 

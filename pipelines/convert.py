@@ -21,7 +21,7 @@ from ..transforms.rasters import SceneHeader
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import STAGE_SECTIONS, StagedScene
-from .results import METRICS, RECORDS, SCENES, STAGE, Run, begin, finish
+from .results import METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
 def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], None]:
@@ -192,6 +192,6 @@ def reshard_fingerprint(config: Config, scenes: Iterable[StagedScene]) -> str:
 
 
 __all__ = [
-    "begin", "check_output", "check_reshard", "convert_pipeline", "inputs_fingerprint",
+    "check_output", "check_reshard", "convert_pipeline", "inputs_fingerprint",
     "read_metrics", "reshard_fingerprint", "shard_pipeline", "staged_scenes", "written_config",
 ]  # fmt: skip

@@ -161,13 +161,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def begin(out: Path) -> None:
-    """Makes the output folder ready: from here on the dataset is incomplete.
-
-    Removes dataset.json, and what an interrupted run left under temporary names.
-    """
+    """Makes the output folder ready: from here on the dataset is incomplete."""
     for folder in (out, out / RECORDS, out / STAGE):
         folder.mkdir(parents=True, exist_ok=True)
     (out / FILE_NAME).unlink(missing_ok=True)
+    remove_temporaries(out)
+
+
+def remove_temporaries(out: Path) -> None:
+    """Removes what a run that broke off left under temporary names."""
     for stray in (*out.glob(".*.tmp"), *(out / STAGE).glob(".*.tmp")):
         stray.unlink(missing_ok=True)
     for stray in (out / RECORDS).glob("beam-temp-*"):

@@ -224,6 +224,7 @@ def _one_line(error: Any) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"{path}: unknown key; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
     given = error.get("input")
     plain = given is None or isinstance(given, str | int | float | bool)
     return f"{path}: {message}" + (

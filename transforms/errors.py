@@ -6,6 +6,9 @@ import dataclasses
 import errno
 import json
 
+# Failures of the machine, not of a scene: no space, quota, read-only, no more open files.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+
 
 class JobError(Exception):
     """The job cannot go on; the message is the one line that the user sees."""
@@ -56,8 +59,3 @@ def describe(error: BaseException) -> str:
         cause = cause.__cause__
     useful = [w for w in words if w and "previous exception" not in w]
     return " ".join((useful or words)[-1].split())
-
-
-def is_job_failure(error: OSError) -> bool:
-    """Whether the machine is at fault rather than the scene: no space, quota, read-only."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)

@@ -142,7 +142,7 @@ def _check_claims(source: Any) -> None:
         raise SceneError(reason, step="plan", file=source.name)
 
     if source.count == 0:
-        names = [s.rsplit(":", 1)[-1] if ":" in s else s for s in source.subdatasets]
+        names = [s.rsplit(":", 1)[-1].lstrip("/") for s in source.subdatasets]
         listed = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         refuse("has no bands of its own" + (
             f"; it holds {len(names)} subdatasets ({listed}): extract the one you need"

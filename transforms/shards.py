@@ -23,7 +23,7 @@ from apache_beam.metrics import Metrics
 from ..loader.codec import RecordEncoder
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, in_order
-from .errors import JobError, describe, is_job_failure
+from .errors import DISK_ERRORS, JobError
 from .stagefile import StageFile
 
 # How much of the stage files a shard's writer keeps mapped.
@@ -178,10 +178,10 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
                 self._sink, init, self._split, number, [p for p in pointers if p], features
             )
         except OSError as e:
-            if not is_job_failure(e):
+            if e.errno not in DISK_ERRORS:
                 raise
             raise JobError(
-                f"shard {number} of {self._split} cannot be written: {describe(e)}: make room or "
+                f"shard {number} of {self._split} cannot be written: {e.strerror}: make room or "
                 "choose another --output, then run the same command again"
             ) from e
         self._records.inc(shard.num_examples)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 from h5py._objects import phil
 
-from .errors import JobError, describe, is_job_failure
+from .errors import DISK_ERRORS, JobError, describe
 
 CHUNK_BYTES = 1 << 20
 
@@ -136,20 +137,20 @@ def writing(
     except BaseException as e:
         if writer is not None:
             writer.abandon()
-        if isinstance(e, OSError | RuntimeError) and _is_disk(e):
+        if isinstance(e, OSError | RuntimeError) and (code := _disk_errno(e)):
             raise JobError(
-                f"{path}: cannot be written: {describe(e)}: make room or choose another --output, "
-                "then run the same command again (finished scenes are kept)"
+                f"{path}: cannot be written: {os.strerror(code)}: make room or choose another "
+                "--output, then run the same command again (finished scenes are kept)"
             ) from e
         raise
 
 
-def _is_disk(error: BaseException) -> bool:
-    # HDF5 words errno in its message, and h5py does not always set it.
-    text = str(error)
-    return (isinstance(error, OSError) and is_job_failure(error)) or any(
-        words in text for words in ("No space left", "Disk quota", "Read-only file system")
-    )
+def _disk_errno(error: BaseException) -> int | None:
+    """The errno of a failure that is the machine's fault. HDF5 words it in its message, and h5py
+    does not always set it."""
+    worded = re.search(r"errno = (\d+)", str(error))
+    code = getattr(error, "errno", None) or (int(worded.group(1)) if worded else None)
+    return code if code in DISK_ERRORS else None
 
 
 class StageFile:
