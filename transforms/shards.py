@@ -26,8 +26,6 @@ from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, JobError
 from .stagefile import StageFile
 
-# How much of the stage files a shard's writer keeps mapped.
-MAPPED_BYTES = 32 << 20
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -208,7 +206,7 @@ def write_shard(
     encode = RecordEncoder(features)
     tensors = [name for name, f in features.items() if f.encoding == "tensor"]
     files = {p.path: StageFile(p.path, tensors) for p in pointers}
-    count, mapped, gathering, start = 0, 0, 0.0, time.perf_counter()
+    count, gathering, start = 0, 0.0, time.perf_counter()
     writer = sink.open_writer(init, f"{number:05d}")
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     try:
@@ -216,11 +214,6 @@ def write_shard(
             before = time.perf_counter()
             file = files[group.path]
             values: dict[str, Any] = {name: file.read(name, index) for name in tensors}
-            mapped += sum(map(len, values.values()))
-            if mapped >= MAPPED_BYTES:
-                mapped = 0
-                for each in files.values():
-                    each.release()
             gathering += time.perf_counter() - before
             values |= {
                 "scene_id": group.scene_id, "row": file.rows[index], "col": file.cols[index]

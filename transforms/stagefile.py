@@ -2,14 +2,14 @@
 
 Datasets ``image`` (N, H, W, C), each label (N, H, W), ``row`` and ``col`` (N, int32), ``valid``
 (N, float32); attributes as docs/format.md lists them. Image and labels are stored in plain,
-uncompressed chunks of about 1 MiB, written whole (no filter pipeline) and read by offset from a
-memory map: HDF5's global lock would let only one of a process's workers read at a time.
+uncompressed chunks of about 1 MiB, written whole (no filter pipeline) and read by offset with
+``pread``: HDF5's global lock would let only one of a process's workers read at a time, and a
+memory map would count as memory of the process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import re
 import uuid
@@ -167,9 +167,8 @@ class StageFile:
                 self.attributes = dict(file.attrs)
                 self.rows, self.cols = file["row"][:], file["col"][:]
                 self._layout = {name: _chunks(file[name]) for name in columns}
-            with open(path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, KeyError, ValueError) as e:
+            self._fd = os.open(path, os.O_RDONLY)
+        except (OSError, KeyError) as e:
             raise JobError(
                 f"{path}: the stage file cannot be read ({describe(e)}): "
                 "remove it and convert again"
@@ -180,18 +179,13 @@ class StageFile:
         """The raw little-endian bytes of one patch."""
         offsets, per_chunk, size = self._layout[column]
         at = int(offsets[index // per_chunk]) + index % per_chunk * size
-        found = self._map[at : at + size]
+        found = os.pread(self._fd, size, at)
         if len(found) != size:
             raise JobError(f"{self._path}: {column} {index} is cut off: remove it, convert again")
         return found
 
-    def release(self) -> None:
-        """Lets go of the pages read so far, which would otherwise count as this process's
-        memory; the system keeps them cached as it sees fit."""
-        self._map.madvise(mmap.MADV_DONTNEED)
-
     def close(self) -> None:
-        self._map.close()
+        os.close(self._fd)
 
 
 def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from scenefeed.loader.codec import TENSOR_DTYPES, RecordEncoder, decode_batch, varint
 from scenefeed.loader.spec import DatasetError, Feature
 
@@ -24,7 +23,7 @@ def some_values(rng, **fixed):
         "water": rng.integers(-1, 2, (4, 4)).astype("int16"),
         "angle": float(np.float32(rng.normal())),
         "kind": int(rng.integers(0, 9)),
-        "scene_id": f"scène-{rng.integers(0, 10**int(rng.integers(1, 9)))}",
+        "scene_id": f"scène-{rng.integers(0, 10 ** int(rng.integers(1, 9)))}",
         "row": int(rng.integers(0, 2**31)) >> int(rng.integers(0, 31)),
         "col": int(rng.integers(0, 2**31)) >> int(rng.integers(0, 31)),
         **fixed,
