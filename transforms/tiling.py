@@ -23,7 +23,8 @@ def offsets(length: int, size: int, stride: int, edge: str) -> np.ndarray:
         return np.append(starts, length - size)
     if rest > 0 and edge == "pad":
         more = -(-max(0, length - size) // stride) + 1
-        return np.arange(more, dtype=np.int64) * stride
+        padded = np.arange(more, dtype=np.int64) * stride
+        return padded[padded < length]  # with gaps between patches, the next may begin outside
     return starts
 
 

@@ -1,0 +1,344 @@
+"""Headers and staging: what is staged against what rasterio reads."""
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+
+from scenefeed.transforms.config import parse
+from scenefeed.transforms.errors import DeadLetter, JobError, SceneError
+from scenefeed.transforms.planning import PlannedScene, agree, features, fit, plan_scene
+from scenefeed.transforms.scenes import SceneFiles, find_scenes
+from scenefeed.transforms.stagefile import StageFile, StageWriter, is_whole
+from scenefeed.transforms.staging import StagedScene, stage_scene
+from tests.conftest import write_raster
+
+RNG = np.random.default_rng(0)
+
+
+def stage(folder, pattern="*.tif", **config):
+    """Plans and stages everything that matches; gives (staged, dead letters)."""
+    scenes = config.pop("scenes", {})
+    parsed = parse({"scenes": {"paths": [pattern], **scenes}, **config}, "test")
+    planned = [plan_scene(s, parsed) for s in find_scenes(parsed, folder)]
+    good = [p for p in planned if isinstance(p, PlannedScene)]
+    dead = [p for p in planned if isinstance(p, DeadLetter)]
+    layout, staged = agree(good), []
+    (folder / "stage").mkdir(exist_ok=True)
+    for scene in good:
+        try:
+            ready = fit(scene, layout)
+            staged.append(stage_scene(ready.scene, ready.header, parsed, str(folder / "stage")))
+        except SceneError as e:
+            dead.append(DeadLetter.of(scene.scene.id, e))
+    return staged, dead
+
+
+def expected_patches(path, size, fill=0.0, step=None):
+    """Every whole patch by rasterio alone: pixels with each band's bad values filled, and the
+    share of pixels that are valid in every band."""
+    with rasterio.open(path) as src:
+        pixels, masks = src.read(), src.read_masks() > 0
+        if np.issubdtype(pixels.dtype, np.floating):
+            masks &= np.isfinite(pixels)
+        pixels = np.where(masks, pixels, np.array(fill, pixels.dtype))
+        valid = masks.all(axis=0)
+    for r in range(0, pixels.shape[1] - size + 1, step or size):
+        for c in range(0, pixels.shape[2] - size + 1, step or size):
+            area = (slice(r, r + size), slice(c, c + size))
+            yield (r, c), np.moveaxis(pixels[:, *area], 0, -1), valid[area].mean()
+
+
+def check_against_rasterio(stage_path, source, size, **kw):
+    with h5py.File(stage_path) as file:
+        keys = list(zip(file["row"][:].tolist(), file["col"][:].tolist(), strict=True))
+        images, valid = file["image"][:], file["valid"][:]
+        attributes = dict(file.attrs)
+    expected = {key: (image, share) for key, image, share in expected_patches(source, size, **kw)}
+    assert sorted(keys) == sorted(expected)
+    for key, image, share in zip(keys, images, valid, strict=True):
+        assert np.array_equal(image, expected[key][0]), key
+        assert share == pytest.approx(expected[key][1], abs=1e-6)
+    return attributes
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64},
+                                    {"interleave": "band", "compress": "deflate"}])  # fmt: skip
+def test_every_patch_is_what_rasterio_reads(tmp_path, dtype, layout):
+    pixels = (RNG.random((3, 150, 210)) * 100).astype(dtype)
+    source = write_raster(tmp_path / "s.tif", pixels, names=("R", "G", "B"), **layout)
+    (staged,), dead = stage(tmp_path, tile={"size": 32, "stride": 24})
+    assert not dead
+    attributes = check_against_rasterio(staged.path, source, 32, step=24)
+    with h5py.File(staged.path) as file:
+        assert file["image"].dtype == dtype
+        assert file["row"].dtype == file["col"].dtype == np.int32
+    assert attributes["scene_id"] == "s"
+    assert list(attributes["bands"]) == ["R", "G", "B"]
+    with rasterio.open(source) as src:
+        assert rasterio.crs.CRS.from_wkt(attributes["crs"]) == src.crs
+        assert attributes["transform"].tolist() == list(src.transform)[:6]
+
+
+def test_nodata_nan_and_masks(tmp_path):
+    values = RNG.integers(1, 200, (2, 64, 64)).astype("int16")
+    values[0, :10] = values[1, 5:20, :7] = -1
+    write_raster(tmp_path / "nodata.tif", values, nodata=-1)
+    floats = RNG.random((2, 64, 64)).astype("float32")
+    floats[0, :10], floats[1, 20, 20], floats[0, 40, 3] = np.nan, np.inf, -np.inf
+    write_raster(tmp_path / "nan.tif", floats, nodata=np.nan)
+    write_raster(tmp_path / "nothing_said.tif", floats)
+    numbers = floats.copy()
+    numbers[np.isnan(numbers)] = -9999
+    write_raster(tmp_path / "number.tif", numbers, nodata=-9999)
+    for name in ("nodata", "nan", "nothing_said", "number"):
+        (tmp_path / "stage").mkdir(exist_ok=True)
+        (staged,), _ = stage(tmp_path, f"{name}.tif", tile={"size": 16}, clean={"fill": -5})
+        check_against_rasterio(staged.path, tmp_path / f"{name}.tif", 16, fill=-5)
+
+
+def test_a_mask_band_and_alpha(tmp_path):
+    pixels = RNG.integers(1, 255, (3, 32, 32), np.uint8)
+    path = write_raster(tmp_path / "m.tif", pixels)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as src:
+        src.write_mask(RNG.random((32, 32)) > 0.3)
+    (staged,), _ = stage(tmp_path, tile={"size": 16}, clean={"fill": 9})
+    check_against_rasterio(staged.path, path, 16, fill=9)
+
+
+def test_nodata_by_value_and_none(tmp_path):
+    write_raster(tmp_path / "s.tif", np.array([[[0, 1], [2, 2]]], "int16"), nodata=0)
+    (by_value,), _ = stage(tmp_path, tile={"size": 2}, clean={"nodata": 2, "fill": 7})
+    with h5py.File(by_value.path) as file:
+        assert file["image"][0, ..., 0].tolist() == [[0, 1], [7, 7]]
+        assert file["valid"][0] == 0.5
+    (none,), _ = stage(tmp_path, tile={"size": 2}, clean={"nodata": "none", "fill": 7})
+    with h5py.File(none.path) as file:
+        assert file["image"][0, ..., 0].tolist() == [[0, 1], [2, 2]]
+        assert file["valid"][0] == 1
+
+
+def test_min_valid_keeps_what_reaches_it(tmp_path):
+    pixels = np.ones((1, 16, 64), "float32")
+    for i in range(4):  # patches with 0, 1/4, 2/4 and 3/4 invalid
+        pixels[0, : i * 4, i * 16 : (i + 1) * 16] = np.nan
+    write_raster(tmp_path / "s.tif", pixels)
+    (staged,), _ = stage(tmp_path, tile={"size": 16}, clean={"min_valid": 0.5})
+    with h5py.File(staged.path) as file:
+        assert file["col"][:].tolist() == [0, 16, 32]
+        assert file["valid"][:].tolist() == [1, 0.75, 0.5]
+    assert (staged.count, staged.grid_count) == (3, 4)
+
+
+def test_pad_and_shift_at_the_edge(tmp_path):
+    pixels = RNG.integers(1, 99, (1, 20, 20), np.uint8)
+    write_raster(tmp_path / "s.tif", pixels)
+    write_raster(tmp_path / "l/s.tif", pixels[:, ::-1])
+    labels = {"y": {"path": str(tmp_path / "l/{id}.tif"), "ignore": [255]}}
+    tile, clean = {"size": 16, "edge": "pad"}, {"fill": 200}
+    (padded,), _ = stage(tmp_path, tile=tile, clean=clean, labels=labels)
+    whole = np.full((32, 32), 200, np.uint8)
+    whole[:20, :20] = pixels[0]
+    mask = np.full((32, 32), 255, np.uint8)
+    mask[:20, :20] = pixels[0, ::-1]
+    with h5py.File(padded.path) as file:
+        for image, label, r, c, valid in zip(
+            *(file[k][:] for k in ("image", "y", "row", "col", "valid")), strict=True
+        ):
+            area = (slice(r, r + 16), slice(c, c + 16))
+            assert np.array_equal(image[..., 0], whole[area])
+            assert np.array_equal(label, mask[area])
+            assert valid == pytest.approx((whole[area] != 200).mean())
+    (shifted,), _ = stage(tmp_path, tile={"size": 16, "edge": "shift"})
+    with h5py.File(shifted.path) as file:
+        keys = sorted(zip(file["row"][:].tolist(), file["col"][:].tolist(), strict=True))
+        assert keys == [(0, 0), (0, 4), (4, 0), (4, 4)]
+        assert (file["valid"][:] == 1).all()
+
+
+def test_bands_in_files_of_their_own_make_one_image(tmp_path):
+    a, b = RNG.integers(0, 255, (1, 64, 64), np.uint8), RNG.integers(-9, 9, (1, 64, 64), np.int16)
+    write_raster(tmp_path / "x_a.tif", a)
+    write_raster(tmp_path / "x_b.tif", b)
+    bands = {"A": "*_a.tif", "B": "*_b.tif"}
+    (staged,), _ = stage(tmp_path, scenes={"bands": bands})
+    with h5py.File(staged.path) as file:
+        assert file["image"].dtype == np.int16
+        assert np.array_equal(file["image"][0], np.stack([a[0], b[0]], axis=-1))
+        assert list(file.attrs["bands"]) == ["A", "B"]
+
+
+def test_scenes_of_two_dtypes_share_the_larger(tmp_path):
+    write_raster(tmp_path / "a.tif", np.full((1, 64, 64), 200, np.uint8))
+    write_raster(tmp_path / "b.tif", np.full((1, 64, 64), -300, np.int16))
+    staged, _ = stage(tmp_path)
+    for scene, value in zip(staged, (200, -300), strict=True):
+        with h5py.File(scene.path) as file:
+            assert file["image"].dtype == np.int16
+            assert (file["image"][:] == value).all()
+
+
+def test_scenes_whose_bands_differ_from_most_are_dead_letters(tmp_path):
+    for name, bands in (("a", 3), ("b", 1), ("c", 1)):
+        write_raster(tmp_path / f"{name}.tif", np.ones((bands, 64, 64), np.uint8))
+    staged, (dead,) = stage(tmp_path)
+    assert [s.id for s in staged] == ["b", "c"]
+    assert dead.scene == "a"
+    assert "b1, b2, b3" in dead.reason
+
+
+def one_dead(folder, words, step, **config):
+    staged, (dead,) = stage(folder, **config)
+    assert not staged
+    assert dead.step == step
+    assert words in dead.reason
+    assert "\n" not in dead.to_json()
+    assert not list((folder / "stage").iterdir())
+    return dead
+
+
+def test_a_file_that_opens_and_fails_halfway_leaves_nothing(tmp_path):
+    pixels = RNG.integers(0, 255, (1, 256, 256), np.uint8)
+    path = write_raster(tmp_path / "s.tif", pixels, compress="deflate", tiled=True,
+                        blockxsize=64, blockysize=64)  # fmt: skip
+    content = bytearray(path.read_bytes())
+    content[-3000:] = bytes(3000)
+    path.write_bytes(content)
+    with rasterio.open(path) as src:
+        assert src.read(window=((0, 64), (0, 64))).size
+    dead = one_dead(tmp_path, "opens, but cannot be read", "read")
+    assert dead.file == str(path)
+    assert dead.window is not None
+
+
+def test_empty_and_foreign_files(tmp_path):
+    (tmp_path / "s.tif").write_bytes(b"")
+    one_dead(tmp_path, "empty (0 bytes)", "plan")
+    (tmp_path / "s.tif").write_text("not a raster")
+    one_dead(tmp_path, "cannot be opened", "plan")
+
+
+def test_a_tile_larger_than_the_scene(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((1, 32, 32), np.uint8))
+    one_dead(tmp_path, "a tile of 64 is larger than the scene (32 x 32)", "plan")
+
+
+def test_bands_of_different_size(tmp_path):
+    write_raster(tmp_path / "x_a.tif", np.ones((1, 64, 64), np.uint8))
+    write_raster(tmp_path / "x_b.tif", np.ones((1, 32, 32), np.uint8))
+    bands = {"A": "*_a.tif", "B": "*_b.tif"}
+    one_dead(tmp_path, "band B is 32 x 32 x 1, but band A is 64 x 64 x 1", "plan",
+             scenes={"bands": bands})  # fmt: skip
+
+
+def test_fill_and_bands_that_do_not_fit(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((2, 64, 64), np.uint8))
+    one_dead(tmp_path, "fill -1 does not fit its dtype uint8", "plan", clean={"fill": -1})
+    one_dead(tmp_path, "clean.fill gives 3 values", "plan", clean={"fill": [1, 2, 3]})
+    one_dead(tmp_path, "has 2 bands, but scenes.bands names 3", "plan",
+             scenes={"bands": ["A", "B", "C"]})  # fmt: skip
+
+
+def test_bands_chosen_by_their_description(tmp_path):
+    pixels = RNG.integers(0, 255, (3, 64, 64), np.uint8)
+    write_raster(tmp_path / "s.tif", pixels, names=("R", "G", "B"))
+    (staged,), _ = stage(tmp_path, scenes={"bands": ["B", "R"]})
+    with h5py.File(staged.path) as file:
+        assert np.array_equal(file["image"][0], np.moveaxis(pixels[[2, 0]], 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"origin": (500010, 5000000)}, "1.00 pixels off"),
+        ({"resolution": 20}, "pixels off"),
+        ({"crs": "EPSG:32634"}, "its CRS is EPSG:32634, but the scene's is EPSG:32633"),
+        ({"crs": None}, "its CRS is none"),
+        ({"shape": (1, 32, 32)}, "is 32 x 32 x 1, but the scene is 64 x 64 x 1"),
+        ({"shape": (2, 64, 64)}, "has 2 bands"),
+        (None, "no such file"),
+    ],
+)
+def test_a_label_must_lie_on_the_scenes_grid(tmp_path, change, words):
+    write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    if change is not None:
+        pixels = np.ones(change.pop("shape", (1, 64, 64)), np.uint8)
+        write_raster(tmp_path / "l/s.tif", pixels, **change)
+    labels = {"y": {"path": str(tmp_path / "l/{id}.tif")}}
+    dead = one_dead(tmp_path, words, "label", labels=labels)
+    assert dead.file.endswith("l/s.tif")
+
+
+def test_last_digits_of_a_grid_do_not_count(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    write_raster(tmp_path / "l/s.tif", np.ones((1, 64, 64), np.uint8), origin=(500000.01, 5e6))
+    staged, dead = stage(tmp_path, labels={"y": {"path": str(tmp_path / "l/{id}.tif")}})
+    assert not dead
+    assert staged
+
+
+def test_staging_again_reuses_what_is_whole_and_matches(tmp_path):
+    path = write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    (first,), _ = stage(tmp_path)
+    (second,), _ = stage(tmp_path)
+    assert (first.reused, second.reused) == (False, True)
+    assert first.counts == second.counts
+    assert is_whole(tmp_path / "stage/s.h5", first.fingerprint)
+    (third,), _ = stage(tmp_path, clean={"fill": 3})
+    assert not third.reused
+    write_raster(path, np.full((1, 64, 64), 2, np.uint8))
+    (fourth,), _ = stage(tmp_path, clean={"fill": 3})
+    assert not fourth.reused
+
+
+def test_a_staged_scene_goes_through_its_line(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    (staged,), _ = stage(tmp_path)
+    again = StagedScene.from_json(staged.to_json(), tmp_path)
+    assert (again.id, again.header, again.counts) == (staged.id, staged.header, staged.counts)
+
+
+def test_stage_file_reads_by_index_what_h5py_reads(tmp_path):
+    columns = {"image": ((9, 9, 2), "float32"), "y": ((9, 9), "uint8")}
+    writer = StageWriter(tmp_path / "s.h5", columns, 5000)
+    kept = []
+    for count in (1, 700, 1500, 3, 900):
+        space = writer.space(count)
+        space["image"][:] = RNG.random((count, 9, 9, 2))
+        space["y"][:] = RNG.integers(0, 9, (count, 9, 9))
+        keep = RNG.random(count) > 0.4
+        kept.append((space["image"][keep].copy(), space["y"][keep].copy()))
+        key = np.arange(count)
+        writer.commit(key, key, np.ones(count), keep)
+    writer.finish({})
+    images, masks = (np.concatenate(x) for x in zip(*kept, strict=True))
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert np.array_equal(file["image"][:], images)
+        assert np.array_equal(file["y"][:], masks)
+    stage_file = StageFile(str(tmp_path / "s.h5"), ["image", "y"])
+    for i in (0, 1, 57, 1000, len(images) - 1):
+        assert stage_file.read("image", i) == images[i].tobytes()
+        assert stage_file.read("y", i) == masks[i].tobytes()
+    stage_file.close()
+
+
+def test_a_stage_file_that_is_none_says_what_to_do(tmp_path):
+    (tmp_path / "s.h5").write_bytes(b"nothing")
+    with pytest.raises(JobError, match="remove it and convert again"):
+        StageFile(str(tmp_path / "s.h5"), ["image"])
+
+
+def test_features_describe_the_records(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((2, 64, 64), np.uint8), names=("VV", "VH"))
+    write_raster(tmp_path / "l/s.tif", np.ones((1, 64, 64), np.int16))
+    config = parse({"labels": {"y": {"path": "{id}", "ignore": [-1]}}, "tile": {"size": 8}}, "t")
+    scene = SceneFiles("s", (str(tmp_path / "s.tif"),), (), {"y": str(tmp_path / "l/s.tif")})
+    planned = plan_scene(scene, config)
+    found = features(planned.header, config)
+    assert found["image"].to_json() == {
+        "shape": [8, 8, 2], "dtype": "uint8", "kind": "image", "encoding": "tensor",
+        "bands": ["VV", "VH"],
+    }  # fmt: skip
+    assert found["y"].ignore == (-1,)
+    assert list(found) == ["image", "y", "scene_id", "row", "col"]
