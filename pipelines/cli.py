@@ -12,26 +12,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .options import CONFIG_FLAGS, build_parser, config_from, join_numbers
+from .options import OWN_FLAGS, build_parser, config_from, foreign_flags, join_numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit code."""
     started = time.time()
-    parser = build_parser(metadata.version("scenefeed"))
-    args, rest = parser.parse_known_args(join_numbers(sys.argv[1:] if argv is None else argv))
-    if rest and args.command not in ("convert", "shard"):
-        parser.error(f"unknown argument {rest[0]}")
-    commands = {
-        "convert": _convert, "shard": _shard, "verify": _verify, "check": _check, "synth": _synth,
-    }  # fmt: skip
+    argv = join_numbers(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in argv
     try:
-        return commands[args.command](args, rest, started)
+        if argv[:1] in (["convert"], ["shard"]) and foreign_flags(argv):
+            from . import runner
+
+            argv = runner.join_beam_flags(argv, OWN_FLAGS)
+        parser = build_parser(metadata.version("scenefeed"))
+        args, rest = parser.parse_known_args(argv)
+        if rest and args.command not in ("convert", "shard"):
+            parser.error(f"unknown argument {rest[0]}")
+        return _COMMANDS[args.command](args, rest, started)
     except KeyboardInterrupt:
         print("scenefeed: interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as e:
-        return _fail(e, getattr(args, "verbose", False))
+        return _fail(e, verbose)
 
 
 def _fail(error: Exception, verbose: bool) -> int:
@@ -77,7 +80,7 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
     if not args.verbose:
         runner.quieten()
-    options = runner.pipeline_options(rest, _own_flags())
+    options = runner.pipeline_options(rest)
     inputs = convert.inputs_fingerprint(config, scenes)
     if convert.check_output(out, config, inputs, args.overwrite):
         print(f"{out} already holds this dataset, whole: nothing to do")
@@ -100,7 +103,7 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
     scenes = convert.staged_scenes(out)
     config, _ = config_from(args, convert.written_config(out))
     convert.check_reshard(config, convert.written_config(out))
-    options = runner.pipeline_options(rest, _own_flags())
+    options = runner.pipeline_options(rest)
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes)
@@ -206,18 +209,13 @@ def _write_json(path: str | None, figures: dict[str, Any]) -> None:
         Path(path).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _own_flags() -> list[str]:
-    more = (
-        "output",
-        "config",
-        "dry_run",
-        "max_failed",
-        "overwrite",
-        "drop_stage",
-        "json",
-        "verbose",
-    )
-    return [f"--{flag}" for flag in (*CONFIG_FLAGS, *more)]
+_COMMANDS = {
+    "convert": _convert,
+    "shard": _shard,
+    "verify": _verify,
+    "check": _check,
+    "synth": _synth,
+}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
 }
 
 
+_OTHER_FLAGS = "output config dry_run max_failed overwrite drop_stage json verbose help version"
+OWN_FLAGS = tuple(f"--{flag}" for flag in (*CONFIG_FLAGS, *_OTHER_FLAGS.split()))
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with our exit code, and one line that names the nearest thing known."""
 
@@ -160,6 +164,12 @@ def _add_synth(commands: Any) -> None:
     p.add_argument("--scenes", type=int, default=2, metavar="N", help="how many (default 2)")
     p.add_argument("--size", type=int, default=8192, metavar="PX", help="side (default 8192)")
     p.add_argument("--seed", type=int, default=0, help="(default 0)")
+
+
+def foreign_flags(argv: Sequence[str]) -> bool:
+    """Whether a flag is none of ours: Beam's, or a mistake."""
+    flags = [t.split("=", 1)[0] for t in argv if t.startswith("--")]
+    return any(flag not in OWN_FLAGS for flag in flags)
 
 
 def join_numbers(argv: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from ..transforms.errors import JobError
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
-def pipeline_options(flags: Sequence[str], own_flags: Sequence[str]) -> PipelineOptions:
+def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
     DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
@@ -30,12 +30,7 @@ def pipeline_options(flags: Sequence[str], own_flags: Sequence[str]) -> Pipeline
 
     Args:
       flags: what the command line holds beside our own flags.
-      own_flags: names of ours, to suggest.
-
-    Raises:
-      ConfigError: a flag that neither Beam nor we know.
     """
-    _check_known(flags, own_flags)
     options = PipelineOptions(list(flags))
     direct = options.view_as(DirectOptions)
     if _is_local(options):
@@ -115,22 +110,34 @@ def _is_local(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in _LOCAL
 
 
-def _check_known(flags: Sequence[str], own_flags: Sequence[str]) -> None:
-    known = _beam_flags()
-    for flag in flags:
-        name = flag.split("=", 1)[0]
-        if not name.startswith("-") or re.fullmatch(r"-[\d.].*", name) or name in known:
+def join_beam_flags(argv: Sequence[str], own_flags: Sequence[str]) -> list[str]:
+    """``--runner FlinkRunner`` as ``--runner=FlinkRunner``, so that the value of a Beam flag is
+    not taken for a scene.
+
+    Raises:
+      ConfigError: a flag that neither Beam nor we know.
+    """
+    takes_value = _beam_flags()
+    out: list[str] = []
+    for token in argv:
+        if out and out[-1] not in own_flags and takes_value.get(out[-1]) and token[:2] != "--":
+            out[-1] = f"{out[-1]}={token}"
             continue
-        near = difflib.get_close_matches(name, [*own_flags, *known], 1)
-        hint = f"did you mean {near[0]}?" if near else "see `scenefeed convert --help`"
-        raise ConfigError(f"unknown flag {name}: {hint}")
+        name = token.split("=", 1)[0]
+        if name.startswith("--") and name not in own_flags and name not in takes_value:
+            near = difflib.get_close_matches(name, [*own_flags, *takes_value], 1)
+            hint = f"did you mean {near[0]}?" if near else "see `scenefeed convert --help`"
+            raise ConfigError(f"unknown flag {name}: {hint}")
+        out.append(token)
+    return out
 
 
-def _beam_flags() -> list[str]:
+def _beam_flags() -> dict[str, bool]:
+    """Beam's flags, and whether each takes a value."""
     parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
     for cls in PipelineOptions.__subclasses__():
         cls._add_argparse_args(parser)
-    return [s for action in parser._actions for s in action.option_strings]
+    return {s: a.nargs != 0 for a in parser._actions for s in a.option_strings}
 
 
 def _innermost(error: BaseException) -> str:

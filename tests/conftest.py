@@ -61,27 +61,6 @@ def errors(done: Any) -> list[str]:
     return [x for x in done.stderr.splitlines() if x.startswith("scenefeed")]
 
 
-def run_beam(elements: list[Any], transform: Any, **named: Any) -> list[Any]:
-    """The elements that a transform yields for these, by the in-process runner."""
-    import apache_beam as beam
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    found: list[Any] = []
-    _COLLECTED.append(found)
-    number = len(_COLLECTED) - 1
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        _ = (
-            pipeline
-            | beam.Create(elements)
-            | transform
-            | "Collect" >> beam.Map(lambda x: _COLLECTED[number].append(x))
-        )
-    return found
-
-
-_COLLECTED: list[list[Any]] = []
-
-
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of two made scenes with a mask, 32 patches of 16 x 16 x 2, in three splits."""

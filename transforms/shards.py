@@ -100,6 +100,7 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
         return handle
 
 
+@beam.typehints.with_input_types(tuple[int, Pointers])
 class WriteShards(WriteToTFRecord):  # type: ignore[misc]
     """Pointers to patches in, one split's shards out.
 
@@ -127,10 +128,12 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
         init = once | "InitializeWrite" >> beam.Map(
             lambda _, sink: sink.initialize_write(), self._sink
         )
-        every = once | "EveryShard" >> beam.FlatMap(_every_shard, self._split, plans=self._plans)
+        every = once | "EveryShard" >> beam.FlatMap(
+            _every_shard, self._split, plans=self._plans
+        ).with_output_types(tuple[int, Any])
         written = (
             (pcoll, every)
-            | "WithEmpty" >> beam.Flatten()
+            | "WithEmpty" >> beam.Flatten().with_output_types(tuple[int, Any])
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard"
             >> beam.ParDo(
@@ -150,7 +153,6 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
         )
 
 
-@beam.typehints.with_output_types(tuple[int, Pointers | None])
 def _every_shard(
     _: None, split: str, plans: Mapping[str, SplitPlan]
 ) -> Iterator[tuple[int, Pointers | None]]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scenefeed.transforms.cleaning import clean
 from scenefeed.transforms.config import Clean
 

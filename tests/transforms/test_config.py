@@ -1,7 +1,6 @@
 """The configuration: defaults, and one clear line for each mistake."""
 
 import pytest
-
 from scenefeed.transforms.config import Config, ConfigError, load_yaml, parse
 
 
@@ -48,7 +47,11 @@ def test_each_mistake_is_one_line(values, words):
 def test_yaml_that_cannot_be_read(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     (tmp_path / "bad.yaml").write_text("a: [\n")
-    for name, words in (("no.yaml", "No such file"), ("list.yaml", "no keys"), ("bad.yaml", "YAML")):
+    for name, words in (
+        ("no.yaml", "No such file"),
+        ("list.yaml", "no keys"),
+        ("bad.yaml", "YAML"),
+    ):
         with pytest.raises(ConfigError, match=words):
             load_yaml(tmp_path / name)
 

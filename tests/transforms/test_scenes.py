@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from scenefeed.transforms.config import ConfigError, parse
 from scenefeed.transforms.scenes import find_scenes
 
@@ -66,7 +65,10 @@ def test_one_file_a_band(tmp_path):
         ({"paths": ["a", "b"]}, "two scenes have the id 'x'.*scenes.id"),
         ({"paths": ["a"], "id": "(y)"}, "does not match its stem 'x'"),
         ({"paths": ["m.csv"]}, "manifests are not read"),
-        ({"paths": ["bands"], "bands": {"VV": "*_vv.tif", "VH": "*_vh.tif"}}, "no file for band VH"),
+        (
+            {"paths": ["bands"], "bands": {"VV": "*_vv.tif", "VH": "*_vh.tif"}},
+            "no file for band VH",
+        ),
         ({"paths": ["bands"], "bands": {"VV": "*.tif"}, "id": "(p)"}, "two files for band VV"),
         ({"paths": ["a"], "bands": {"VV": "*_vv.tif"}}, "no file matches the band patterns"),
     ],

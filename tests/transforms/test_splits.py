@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scenefeed.transforms.assign import (
     MAX_FILES_PER_SHARD,
     Pointers,

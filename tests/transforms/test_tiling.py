@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scenefeed.transforms.tiling import Grid, cut, offsets
 
 

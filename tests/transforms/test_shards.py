@@ -1,0 +1,142 @@
+"""WriteShards and the pipeline's transforms, by the in-process runner."""
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from scenefeed.loader.spec import Feature
+from scenefeed.transforms.assign import Pointers, ShardRange, SplitPlan
+from scenefeed.transforms.config import parse
+from scenefeed.transforms.errors import DeadLetter, JobError
+from scenefeed.transforms.pipeline import DEAD, Plan
+from scenefeed.transforms.scenes import find_scenes
+from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize
+from scenefeed.transforms.stagefile import StageWriter
+
+from tests.conftest import write_raster
+from tests.eager import run_beam
+
+FEATURES = {
+    "image": Feature((4, 4, 1), "uint8", "image", "tensor", bands=("b1",)),
+    "scene_id": Feature((), "string", "text", "scalar"),
+    "row": Feature((), "int64", "int", "scalar"),
+    "col": Feature((), "int64", "int", "scalar"),
+}
+PLAN = {"train": SplitPlan(3, (ShardRange(0, 3),), {"s": 0})}
+
+
+@pytest.fixture
+def pointers(tmp_path):
+    """(shard, Pointers) for 20 patches in shards 0 and 2 of 3."""
+    writer = StageWriter(tmp_path / "s.h5", {"image": ((4, 4, 1), "uint8")}, 20)
+    writer.space(20)["image"][:] = np.arange(20)[:, None, None, None]
+    key = np.arange(20)
+    writer.commit(key, key * 2, np.ones(20), np.ones(20, bool))
+    writer.finish({})
+    order = np.random.default_rng(0).permutation(20).astype(np.uint64)
+    path = str(tmp_path / "s.h5")
+
+    def some(which):
+        return Pointers("s", path, which.astype(np.int32), order[which])
+
+    return [(0, some(np.arange(0, 6))), (2, some(np.arange(6, 15))), (2, some(np.arange(15, 20)))]
+
+
+def write(elements, prefix, compression="none"):
+    """Runs WriteShards; gives the shards in order."""
+
+    class Written(beam.PTransform):
+        def expand(self, pcoll):
+            once = pcoll.pipeline | "Side" >> beam.Create([None])
+            features = once | "Features" >> beam.Map(lambda _: FEATURES)
+            plans = once | "Plans" >> beam.Map(lambda _: PLAN)
+            single = beam.pvalue.AsSingleton
+            return pcoll | WriteShards(
+                str(prefix), "train", single(features), compression, single(plans)
+            )
+
+    return sorted(run_beam(elements, Written()), key=lambda s: s.number)
+
+
+def images(shard, compression=""):
+    for raw in tf.data.TFRecordDataset(shard.path, compression):
+        found = tf.train.Example.FromString(raw.numpy()).features.feature
+        yield (
+            int(tf.io.parse_tensor(found["image"].bytes_list.value[0], tf.uint8)[0, 0, 0]),
+            found["row"].int64_list.value[0],
+            found["col"].int64_list.value[0],
+        )
+
+
+def test_shards_hold_their_patches_in_order_and_empty_ones_exist(pointers, tmp_path):
+    shards = write(pointers, tmp_path / "train")
+    assert [s.num_examples for s in shards] == [6, 0, 14]
+    assert [s.path for s in shards] == [
+        str(tmp_path / f"train-0000{i}-of-00003.tfrecord") for i in range(3)
+    ]
+    order = {i: o for _, p in pointers for i, o in zip(p.index.tolist(), p.order, strict=True)}
+    for shard in (shards[0], shards[2]):
+        found = [value for value, _, _ in images(shard)]
+        assert found == sorted(found, key=order.get)
+    assert sorted(images(shards[2])) == [(i, i, 2 * i) for i in range(6, 20)]
+    assert not list(tmp_path.glob("beam-temp*"))
+
+
+def test_order_of_arrival_does_not_show(pointers, tmp_path):
+    one = write(pointers, tmp_path / "a/train")
+    two = write(pointers[::-1], tmp_path / "b/train")
+    assert [s.sha256 for s in one] == [s.sha256 for s in two]
+
+
+def test_gzip_shards_and_their_hash(pointers, tmp_path):
+    import hashlib
+    from pathlib import Path
+
+    shards = write(pointers, tmp_path / "train", "gzip")
+    for shard in shards:
+        content = Path(shard.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == shard.sha256
+        assert len(content) == shard.num_bytes
+    assert sorted(images(shards[2], "GZIP")) == [(i, i, 2 * i) for i in range(6, 20)]
+
+
+def test_a_rename_that_fails_fails_the_job(tmp_path):
+    class Sink:
+        def finalize_write(self, init, paths, cleared):
+            return iter(())  # and renames nothing
+
+        def _get_final_name(self, number, count):
+            return str(tmp_path / f"train-{number}")
+
+    shard = WrittenShard("train", 0, "temporary", 1, 10, "", {})
+    with pytest.raises(JobError, match="no bytes arrived of 10"):
+        list(_finalize(None, Sink(), "", [shard], None))
+    (tmp_path / "train-0").write_bytes(b"123")
+    with pytest.raises(JobError, match="3 bytes arrived of 10"):
+        list(_finalize(None, Sink(), "", [shard], None))
+
+
+def test_plan_divides_good_scenes_from_dead_letters(tmp_path):
+    write_raster(tmp_path / "a.tif", np.ones((1, 64, 64), np.uint8))
+    (tmp_path / "b.tif").write_bytes(b"")
+    config = parse({"scenes": {"paths": ["*.tif"]}}, "test")
+    scenes = find_scenes(config, tmp_path)
+
+    class Both(beam.PTransform):
+        def expand(self, pcoll):
+            planned = pcoll | Plan(config)
+            return (planned.main, planned[DEAD]) | beam.Flatten()
+
+    found = run_beam(scenes, Both())
+    assert sorted(type(f).__name__ for f in found) == ["DeadLetter", "PlannedScene"]
+    (dead,) = (f for f in found if isinstance(f, DeadLetter))
+    assert dead.scene == "b"
+
+
+def test_direct_runner_is_the_in_process_one():
+    from scenefeed.pipelines.runner import _runner, pipeline_options
+
+    for flags in ([], ["--runner=DirectRunner"], ["--runner", "DirectRunner"]):
+        assert isinstance(_runner(pipeline_options(flags)), FnApiRunner)
+    assert _runner(pipeline_options(["--runner=FlinkRunner"])) == "FlinkRunner"
