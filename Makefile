@@ -7,12 +7,12 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-all lint bench lock install clean
+.PHONY: help demo test test-slow lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
 	@echo "make test      the tests, without those marked slow"
-	@echo "make test-all  all tests"
+	@echo "make test-slow the others"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the figures in the README"
 	@echo "make lock      resolve the dependencies again"
@@ -46,8 +46,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(STAMP)
-	$(BIN)/python -m pytest
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 # mypy wants the namespace as folders: a view of the tree in which they stand under scenefeed/.
 lint: $(STAMP)

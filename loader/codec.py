@@ -182,7 +182,7 @@ class _Cursor:
 
     def _column(self, n: int) -> np.ndarray:
         """Where the cursors stand in the bytes read ahead, n more of which are there."""
-        offset = self.positions - self._base
+        offset: np.ndarray = self.positions - self._base
         if offset.max(initial=0) + n > self._ahead.shape[1]:
             self._base = self.positions
             self._ahead = self._gather(self.positions, max(n, self.AHEAD))

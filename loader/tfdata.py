@@ -127,7 +127,7 @@ def _parse(records: Any, spec: DatasetSpec, wanted: list[str]) -> dict[str, Any]
         name: tf.io.FixedLenFeature((), kinds.get(spec.features[name].kind, tf.string))
         for name in wanted
     }
-    parsed = tf.io.parse_example(records, columns)
+    parsed: dict[str, Any] = tf.io.parse_example(records, columns)
     for name in wanted:
         feature = spec.features[name]
         if feature.encoding == "tensor":

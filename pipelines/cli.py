@@ -84,8 +84,9 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     inputs = convert.inputs_fingerprint(config, scenes)
     if convert.check_output(out, config, inputs, args.overwrite):
         print(f"{out} already holds this dataset, whole: nothing to do")
-        _write_json(args.json, convert.read_metrics(out))
-        return 0
+        metrics = convert.read_metrics(out)
+        _write_json(args.json, metrics)
+        return _too_many_failed(out, metrics, args.max_failed)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes, args.drop_stage)
     metrics = _execute(run, options, convert.convert_pipeline(run, scenes), len(scenes))
@@ -141,6 +142,11 @@ def _conclude(out: Path, metrics: dict[str, Any], max_failed: int) -> int:
         print(f"scenefeed: {_why_empty(metrics)}", file=sys.stderr)
         return 1
     print(summary(out, metrics))
+    return _too_many_failed(out, metrics, max_failed)
+
+
+def _too_many_failed(out: Path, metrics: dict[str, Any], max_failed: int) -> int:
+    failed = metrics["scenes"]["failed"]
     if failed > max_failed:
         print(
             f"scenefeed: {failed} scenes failed, more than --max_failed {max_failed}: the dataset "

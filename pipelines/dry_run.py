@@ -29,7 +29,9 @@ def plan_report(
         results = list(pool.map(lambda s: plan_scene(s, config), scenes))
     planned = [r for r in results if isinstance(r, PlannedScene)]
     dead = [r for r in results if isinstance(r, DeadLetter)]
-    layout, rows, counts = agree(planned), [], {}
+    layout = agree(planned)
+    rows: list[dict[str, Any]] = []
+    counts: dict[str, dict[str, int]] = {}
     for scene in planned:
         assert layout is not None
         try:

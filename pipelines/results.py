@@ -93,7 +93,8 @@ def _metrics(
     wall = max(1e-9, time.time() - run.started)
     fresh = [s for s in scenes if not s.reused]
     seconds: dict[str, float] = {}
-    for step, spent in (item for x in (*scenes, *shards) for item in x.seconds.items()):
+    parts = [x.seconds for x in scenes] + [x.seconds for x in shards]
+    for step, spent in (item for part in parts for item in part.items()):
         seconds[step] = seconds.get(step, 0.0) + spent
     kept = sum(s.num_examples for s in spec.splits.values())
     source = sum(s.header.file_bytes for s in fresh)

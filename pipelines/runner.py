@@ -17,7 +17,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from ..transforms.config import ConfigError
-from ..transforms.errors import JobError
+from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, JobError
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
@@ -152,4 +152,7 @@ def _innermost(error: BaseException) -> str:
         line = words or (lines[-1] if lines else type(error).__name__)
     else:
         line = found[0]
+    code = re.search(r"OSError: \[Errno (\d+)\]", line)
+    if code and int(code.group(1)) in DISK_ERRORS:
+        return f"{os.strerror(int(code.group(1)))}: {MAKE_ROOM}"
     return re.sub(r" \[while running .*$", "", line).strip()

@@ -160,8 +160,8 @@ class _Hashing(io.RawIOBase):
 
 def _opened(file: _Hashing, compression: str) -> BinaryIO:
     if compression == "gzip":
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value,arg-type]
-    return io.BufferedReader(file, 1 << 20)  # type: ignore[return-value]
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+    return io.BufferedReader(file, 1 << 20)
 
 
 def _strays(folder: Path, named: set[str]) -> list[str]:

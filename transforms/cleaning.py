@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .config import Clean
@@ -34,8 +36,7 @@ def clean(
         return pixels, None
     for band, fill in enumerate(fills):
         np.copyto(pixels[band], np.array(fill).astype(pixels.dtype), where=bad[band])
-    valid: np.ndarray = ~bad.any(axis=0)
-    return pixels, valid
+    return pixels, np.logical_not(bad.any(axis=0))
 
 
 def _decibels(power: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -53,7 +54,7 @@ def _decibels(power: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np
     return values, bad
 
 
-def _limits(clip: tuple[float, float], dtype: np.dtype) -> tuple[np.generic, np.generic]:  # type: ignore[type-arg]
+def _limits(clip: tuple[float, float], dtype: np.dtype[Any]) -> tuple[np.generic, np.generic]:
     """Limits in the pixels' own dtype, so that clipping does not widen it."""
     low, high = clip
     if np.issubdtype(dtype, np.integer):

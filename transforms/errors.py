@@ -9,6 +9,11 @@ import json
 # Failures of the machine, not of a scene: no space, quota, read-only, no more open files.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
+MAKE_ROOM = (
+    "make room or choose another --output, then run the same command again "
+    "(finished scenes are kept)"
+)
+
 
 class JobError(Exception):
     """The job cannot go on; the message is the one line that the user sees."""

@@ -23,7 +23,7 @@ from apache_beam.metrics import Metrics
 from ..loader.codec import RecordEncoder
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, in_order
-from .errors import DISK_ERRORS, JobError
+from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .stagefile import StageFile
 
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
@@ -181,8 +181,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
             if e.errno not in DISK_ERRORS:
                 raise
             raise JobError(
-                f"shard {number} of {self._split} cannot be written: {e.strerror}: make room or "
-                "choose another --output, then run the same command again"
+                f"shard {number} of {self._split} cannot be written: {e.strerror}: {MAKE_ROOM}"
             ) from e
         self._records.inc(shard.num_examples)
         self._bytes.inc(shard.num_bytes)

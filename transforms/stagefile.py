@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from h5py._objects import phil
 
-from .errors import DISK_ERRORS, JobError, describe
+from .errors import DISK_ERRORS, MAKE_ROOM, JobError, describe
 
 CHUNK_BYTES = 1 << 20
 
@@ -138,10 +138,7 @@ def writing(
         if writer is not None:
             writer.abandon()
         if isinstance(e, OSError | RuntimeError) and (code := _disk_errno(e)):
-            raise JobError(
-                f"{path}: cannot be written: {os.strerror(code)}: make room or choose another "
-                "--output, then run the same command again (finished scenes are kept)"
-            ) from e
+            raise JobError(f"{path}: cannot be written: {os.strerror(code)}: {MAKE_ROOM}") from e
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -135,7 +136,9 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
     """
     path = Path(folder) / f"{scene.id}.h5"
     layout = columns(header, config)
-    fingerprint = scene.fingerprint(config.digest(*STAGE_SECTIONS) + repr(sorted(layout.items())))
+    inputs = scene.fingerprint(config.digest(*STAGE_SECTIONS))
+    # Another scene can widen the dataset's dtype, and so change what must be staged here.
+    fingerprint = hashlib.sha256(f"{inputs} {sorted(layout.items())}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
     grid, pixel_bytes = header.grid(config), _pixel_bytes(header)
     read_bytes = 0
@@ -160,7 +163,7 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
                 rows, cols = writer.finish(_attributes(scene, header, fingerprint))
     return StagedScene(
         id=scene.id, path=str(path), counts=split_counts(config, scene.id, rows, cols),
-        grid_count=grid.count, header=header, files=scene.files, fingerprint=fingerprint,
+        grid_count=grid.count, header=header, files=scene.files, fingerprint=inputs,
         reused=reused, seconds=timer.seconds,
         read_bytes=min(read_bytes, header.height * header.width * pixel_bytes),
         stage_bytes=path.stat().st_size,

@@ -93,6 +93,9 @@ class Grid:
         fits = self._most(budget // (self._span(across) * pixel_bytes))
         down = min(len(rows), max(1, min(wanted, fits)))
         across = min(len(cols), max(1, self._most(budget // (self._span(down) * pixel_bytes))))
+        whole = max(1, -(-block[1] // self.stride))
+        if whole < across < len(cols):
+            across = across // whole * whole
         if across >= len(cols):
             spare = self._most(budget // (self._span(len(cols)) * pixel_bytes))
             down = min(len(rows), max(down, spare // wanted * wanted))
