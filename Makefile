@@ -7,29 +7,37 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow lint bench lock install clean
+.PHONY: help demo test test-tfio lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
-	@echo "make test      the tests, without those marked slow"
-	@echo "make test-slow the others"
+	@echo "make test      the tests"
+	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the figures in the README"
 	@echo "make lock      resolve the dependencies again"
 
 install: $(STAMP)
 
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Python 3.11 is needed, not $$($(PYTHON) --version): make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into $(1) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.*
+	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --compile-bytecode --require-hashes -r $(2)
+	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $(1)/.installed
+endef
+
 # Bytecode is compiled at once: where PYTHONDONTWRITEBYTECODE is set, importing TensorFlow and
 # Beam would otherwise cost 20 s at each start instead of 9.
 $(STAMP): requirements.lock setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-	  || { echo "Python 3.11 is needed, not $$($(PYTHON) --version): make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "installing into $(VENV) (once, about a minute)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.*
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+	$(call install,$(VENV),requirements.lock)
+
+# tensorflow-io needs an older set of everything: see the extra tfio.
+.venv-tfio/.installed: requirements-tfio.lock setup.py
+	$(call install,.venv-tfio,requirements-tfio.lock)
 
 demo: $(STAMP)
 	@rm -rf $(DEMO)
@@ -44,10 +52,11 @@ demo: $(STAMP)
 	@echo "== scenes in $(DEMO)/synth, dataset in $(DEMO)/out, figures in $(DEMO)/check.json and $(DEMO)/out/metrics.json"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+# What both sets of versions must do, in the older one.
+test-tfio: .venv-tfio/.installed
+	.venv-tfio/bin/python -m pytest tests/tfio tests/loader tests/transforms
 
 # mypy wants the namespace as folders: a view of the tree in which they stand under scenefeed/.
 lint: $(STAMP)
@@ -64,4 +73,4 @@ lock:
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) .venv-tfio $(DEMO) build dist *.egg-info
