@@ -8,8 +8,8 @@ import subprocess
 import h5py
 import numpy as np
 import pytest
-from scenefeed.loader import DatasetSpec, Reader
 
+from scenefeed.loader import DatasetSpec, Reader
 from tests.conftest import errors, scenefeed, write_raster
 
 

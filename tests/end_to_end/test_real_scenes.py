@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import rasterio
-from scenefeed.loader import Reader, load
 
+from scenefeed.loader import Reader, load
 from tests.conftest import scenefeed
 
 YAML = """\

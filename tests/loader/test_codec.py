@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from scenefeed.loader.codec import TENSOR_DTYPES, RecordEncoder, decode_batch, varint
 from scenefeed.loader.spec import DatasetError, Feature
 

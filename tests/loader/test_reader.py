@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from scenefeed.loader import DatasetError, DatasetSpec, Reader
 from scenefeed.loader.reader import _Pool
 

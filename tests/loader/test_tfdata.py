@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scenefeed.loader import DatasetError, Reader, load
 
+from scenefeed.loader import DatasetError, Reader, load
 from tests.conftest import scenefeed
 
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from scenefeed.pipelines.options import build_parser, config_from, join_numbers
 
+from scenefeed.pipelines.options import build_parser, config_from, join_numbers
 from tests.conftest import scenefeed, write_raster
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scenefeed.transforms.cleaning import clean
 from scenefeed.transforms.config import Clean
 

@@ -1,6 +1,7 @@
 """The configuration: defaults, and one clear line for each mistake."""
 
 import pytest
+
 from scenefeed.transforms.config import Config, ConfigError, load_yaml, parse
 
 

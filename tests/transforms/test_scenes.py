@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from scenefeed.transforms.config import ConfigError, parse
 from scenefeed.transforms.scenes import find_scenes
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
 from scenefeed.loader.spec import Feature
 from scenefeed.transforms.assign import Pointers, ShardRange, SplitPlan
 from scenefeed.transforms.config import parse
@@ -13,7 +14,6 @@ from scenefeed.transforms.pipeline import DEAD, Plan
 from scenefeed.transforms.scenes import find_scenes
 from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize
 from scenefeed.transforms.stagefile import StageWriter
-
 from tests.conftest import write_raster
 from tests.eager import run_beam
 

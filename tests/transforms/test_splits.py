@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scenefeed.transforms.assign import (
     MAX_FILES_PER_SHARD,
     Pointers,

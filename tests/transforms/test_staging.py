@@ -4,13 +4,13 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError, SceneError
 from scenefeed.transforms.planning import PlannedScene, agree, features, fit, plan_scene
 from scenefeed.transforms.scenes import SceneFiles, find_scenes
 from scenefeed.transforms.stagefile import StageFile, StageWriter, is_whole
 from scenefeed.transforms.staging import StagedScene, stage_scene
-
 from tests.conftest import write_raster
 
 RNG = np.random.default_rng(0)

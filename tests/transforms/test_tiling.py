@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from scenefeed.transforms.tiling import Grid, cut, offsets
 
 
