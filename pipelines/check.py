@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,8 +114,8 @@ def _reader_batches(folder: Path, split: str, batch_size: int) -> Iterator[Any]:
 
 
 def _load_batches(folder: Path, split: str, batch_size: int) -> Iterator[Any]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ..loader.tfdata import load
+    with _silent_stderr():
+        from ..loader.tfdata import load
 
     feed = load(folder, split, batch_size=batch_size)
     if len(feed) == 1:
@@ -121,6 +123,21 @@ def _load_batches(folder: Path, split: str, batch_size: int) -> Iterator[Any]:
     else:
         feed = feed.filter(lambda x: len(x["row"]) == batch_size).repeat()
     return iter(feed)
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """TensorFlow greets from C++, past Python's own stderr; a check on a CPU needs no GPU."""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _time_groups(batches: Iterator[Any]) -> list[float]:
