@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import weakref
@@ -47,6 +48,7 @@ class Reader:
             )
         self._fds: list[int] = []
         self._pool = _Pool()
+        _allow_open_files(len(self.spec.split(split).shards))
         starts: list[np.ndarray] = []
         shard_of: list[np.ndarray] = []
         for shard in self.spec.split(split).shards:
@@ -158,6 +160,15 @@ class _Pool:
             # the owner itself.
             if sys.getrefcount(self._held[i]) == 2:
                 yield self._held[i]
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises this process's soft limit of open files, which often is 1024, where it must."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _open(path: Path) -> int:

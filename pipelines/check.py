@@ -66,7 +66,7 @@ def check(
     ))  # fmt: skip
     return {
         "dataset": str(folder), "split": chosen, "records": count, "cores": os.cpu_count(),
-        "results": results, "met": all(r["met"] for r in results),
+        "results": results, "met": all(r["met"] is not False for r in results),
     }  # fmt: skip
 
 
@@ -74,16 +74,21 @@ def _conversion(folder: Path, mb_per_s: float, memory_gib: float) -> list[dict[s
     from .convert import read_metrics
 
     metrics = read_metrics(folder)
-    results = []
-    if metrics["bytes"]["source"]:
-        rate = metrics["rates"]["source_mb_per_s"]
-        results.append(_result(
-            "conversion", rate, "MB/s", mb_per_s, "at least",
-            "conversion ran at {value:.1f} MB/s: the slowest step was "
-            f"{max(metrics['worker_seconds'], key=metrics['worker_seconds'].get)}; give it more "
+    measured, spent = metrics.get("conversion"), metrics["worker_seconds"]
+    rate = measured["mb_per_s"] if measured else None
+    slowest = max(spent, key=spent.get) if spent else "start-up"
+    results = [
+        _result(
+            "conversion",
+            rate,
+            "MB/s",
+            mb_per_s,
+            "at least",
+            f"conversion ran at {{value:.1f}} MB/s: the slowest step was {slowest}; give it more "
             "cores or a faster disk (small inputs are mostly start-up)",
-            hours_per_100_gb=100e3 / rate / 3600,
-        ))  # fmt: skip
+            hours_per_100_gb=100e3 / rate / 3600 if rate else None,
+        )
+    ]
     results.append(_result(
         "peak memory, conversion", metrics["peak_memory_bytes"] / 2**30, "GiB", memory_gib,
         "at most", "conversion held {value:.2f} GiB: use fewer workers (--direct_num_workers)",
@@ -92,12 +97,14 @@ def _conversion(folder: Path, mb_per_s: float, memory_gib: float) -> list[dict[s
 
 
 def _result(
-    name: str, value: float, unit: str, target: float, side: str, advice: str, **more: Any
+    name: str, value: float | None, unit: str, target: float, side: str, advice: str, **more: Any
 ) -> dict[str, Any]:
-    met = value <= target if side == "at most" else value >= target
+    met = None  # not measured
+    if value is not None:
+        met = value <= target if side == "at most" else value >= target
     return {
         "name": name, "value": value, "unit": unit, "target": target, "side": side, "met": met,
-        "advice": advice.format(value=value), **more,
+        "advice": advice.format(value=value) if value is not None else "", **more,
     }  # fmt: skip
 
 
@@ -157,8 +164,8 @@ def table(report: dict[str, Any]) -> str:
     for r in report["results"]:
         sign = "<=" if r["side"] == "at most" else ">="
         rows.append((
-            r["name"], f"{r['value']:.3g} {r['unit']}", f"{sign} {r['target']:g} {r['unit']}",
-            "ok" if r["met"] else "MISSED",
+            r["name"], "not measured" if r["value"] is None else f"{r['value']:.3g} {r['unit']}", f"{sign} {r['target']:g} {r['unit']}",
+            {True: "ok", False: "MISSED", None: ""}[r["met"]],
         ))  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]

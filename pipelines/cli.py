@@ -12,7 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .options import OWN_FLAGS, build_parser, config_from, foreign_flags, join_numbers
+from .options import (
+    build_parser,
+    command_flags,
+    config_from,
+    foreign_flags,
+    join_numbers,
+    unknown_flag,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,14 +28,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = join_numbers(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
     try:
-        if argv[:1] in (["convert"], ["shard"]) and foreign_flags(argv):
+        parser = build_parser(metadata.version("scenefeed"))
+        command = argv[0] if argv else ""
+        own = command_flags(parser, command)
+        if foreign := foreign_flags(argv, own) if own else []:
+            # Beam knows flags of convert's names (--dry_run): they are not meant for shard.
+            wrong = (
+                foreign
+                if command not in ("convert", "shard")
+                else [flag for flag in foreign if flag in command_flags(parser, "convert")]
+            )
+            if wrong:
+                parser.error(unknown_flag(wrong[0], own))
             from . import runner
 
-            argv = runner.join_beam_flags(argv, OWN_FLAGS)
-        parser = build_parser(metadata.version("scenefeed"))
+            argv = runner.join_beam_flags(argv, own)
         args, rest = parser.parse_known_args(argv)
-        if rest and args.command not in ("convert", "shard"):
-            parser.error(f"unknown argument {rest[0]}")
+        # What is left is Beam's; a word among it is a scene that stands behind flags.
+        words = [token for token in rest if not token.startswith("-")]
+        if words and command != "convert":
+            parser.error(f"unexpected argument {words[0]}")
+        if words:
+            args.scenes += words
+            rest = [token for token in rest if token not in words]
         return _COMMANDS[args.command](args, rest, started)
     except KeyboardInterrupt:
         print("scenefeed: interrupted: the same command goes on from here", file=sys.stderr)
@@ -48,15 +70,16 @@ def _fail(error: Exception, verbose: bool) -> int:
         from ..transforms.errors import JobError
 
         usage, known = (ConfigError,), (DatasetError, ConfigError, JobError)
-    except ModuleNotFoundError as e:
-        known = (*known, ModuleNotFoundError)
-        error = e
+    except ModuleNotFoundError:
+        pass  # the base install reads, and has no configuration
     if verbose:
         traceback.print_exception(error)
     if isinstance(error, ModuleNotFoundError):
         message = f"{error.name} is not installed: pip install 'scenefeed[convert]'"
     elif isinstance(error, known):
         message = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename or 'the system'}: {error.strerror}"
     else:
         at = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} ({Path(at.filename).name}:{at.lineno}); "
@@ -71,10 +94,6 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
     scenes = find_scenes(config, base)
     out = Path(args.output).absolute()
-    if args.dry_run:
-        from .dry_run import dry_run
-
-        return dry_run(config, scenes, out, args.json, args.max_failed)
     from . import convert, runner
     from .results import Run
 
@@ -82,7 +101,12 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
         runner.quieten()
     options = runner.pipeline_options(rest)
     inputs = convert.inputs_fingerprint(config, scenes)
-    if convert.check_output(out, config, inputs, args.overwrite):
+    whole = convert.check_output(out, config, inputs, args.overwrite)
+    if args.dry_run:
+        from .dry_run import dry_run
+
+        return dry_run(config, scenes, out, args.json, args.max_failed)
+    if whole:
         print(f"{out} already holds this dataset, whole: nothing to do")
         metrics = convert.read_metrics(out)
         _write_json(args.json, metrics)
@@ -192,7 +216,7 @@ def _check(args: argparse.Namespace, rest: list[str], started: float) -> int:
     )  # fmt: skip
     _write_json(args.json, report)
     print(table(report))
-    for missed in (r for r in report["results"] if not r["met"]):
+    for missed in (r for r in report["results"] if r["met"] is False):
         print(f"scenefeed: {missed['advice']}", file=sys.stderr)
     return 0 if report["met"] else 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from ..transforms.rasters import SceneHeader
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import STAGE_SECTIONS, StagedScene
-from .results import METRICS, RECORDS, SCENES, STAGE, Run, finish
+from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
 def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], None]:
@@ -52,10 +53,15 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
             | "Headers" >> beam.Map(_as_planned)
             | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
         )
-        dead = pipeline | "NoDeadLetters" >> beam.Create([])
+        kept = [DeadLetter.from_json(line) for line in read_lines(Path(run.out) / ERRORS)]
+        dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept)
         _write_and_finish(pipeline, run, staged, layout, dead)
 
     return build
+
+
+def read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any) -> None:
@@ -93,12 +99,24 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
     Raises:
       ConfigError: it holds another configuration's, or cannot be written.
     """
+    if glob.has_magic(str(out)):
+        raise ConfigError(
+            f"--output {out}: Beam takes *, ? and [ for patterns: choose another name"
+        )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--output {out}: is a file: give a folder")
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
         raise ConfigError(f"--output {out}: {parent} cannot be written: choose another folder")
-    if not (out / FILE_NAME).exists() or overwrite:
+    if overwrite:
+        return False
+    if not (out / FILE_NAME).exists():
+        ours = (out / STAGE).exists() or (out / METRICS).exists()
+        if not ours and any((out / RECORDS).glob("*.tfrecord")):
+            raise ConfigError(
+                f"--output {out}: its {RECORDS}/ holds something else's files: choose another "
+                "folder, or replace them with --overwrite"
+            )
         return False
     try:
         spec = DatasetSpec.load(out)
@@ -110,7 +128,9 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
             f"--output {out} already holds dataset {spec.name!r} of another configuration "
             f"({difference}): choose another folder, or replace it with --overwrite"
         )
-    return spec.inputs == inputs and all(
+    # A scene that failed may have failed by the machine's fault: it is tried again.
+    failed = read_metrics(out)["scenes"]["failed"]
+    return not failed and spec.inputs == inputs and all(
         _size(out / shard.path) == shard.num_bytes
         for split in spec.splits.values() for shard in split.shards
     )  # fmt: skip

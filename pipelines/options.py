@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import glob
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -29,10 +31,6 @@ CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
     "seed": ("records", "seed"),
     "compression": ("records", "compression"),
 }
-
-
-_OTHER_FLAGS = "output config dry_run max_failed overwrite drop_stage json verbose help version"
-OWN_FLAGS = tuple(f"--{flag}" for flag in (*CONFIG_FLAGS, *_OTHER_FLAGS.split()))
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,8 +71,23 @@ def _command(commands: Any, name: str, summary: str, **more: Any) -> Parser:
         name, help=summary, description=summary[0].upper() + summary[1:] + ".",
         allow_abbrev=False, **more,
     )  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write the figures there as JSON")
+    parser.add_argument("--json", metavar="FILE", type=_writable, help="write the figures there")
     return parser
+
+
+def _writable(path: str) -> str:
+    folder = Path(path).absolute().parent
+    if not folder.is_dir() or Path(path).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be written: give a file in a folder that is there"
+        )
+    return path
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return int(text)
 
 
 def _add_convert(commands: Any) -> None:
@@ -149,7 +162,7 @@ def _add_check(commands: Any) -> None:
     p = _command(commands, "check", "the throughput check: measure, compare with the targets")
     p.add_argument("output", metavar="OUT", help="a converted dataset")
     p.add_argument("--split", help="which split to load (default: the largest)")
-    p.add_argument("--batch_size", type=int, default=1024, metavar="N", help="(default 1024)")
+    p.add_argument("--batch_size", type=_positive, default=1024, metavar="N", help="(default 1024)")
     p.add_argument("--convert_mb_per_s", type=float, default=27.8, metavar="MB",
                    help="target: source MB converted a second (27.8 is 100 GB an hour)")  # fmt: skip
     p.add_argument("--load_seconds", type=float, default=2.0, metavar="S",
@@ -166,10 +179,25 @@ def _add_synth(commands: Any) -> None:
     p.add_argument("--seed", type=int, default=0, help="(default 0)")
 
 
-def foreign_flags(argv: Sequence[str]) -> bool:
-    """Whether a flag is none of ours: Beam's, or a mistake."""
-    flags = [t.split("=", 1)[0] for t in argv if t.startswith("--")]
-    return any(flag not in OWN_FLAGS for flag in flags)
+def command_flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """The flags of one command, none for a command that does not exist."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    found = commands.choices.get(command)
+    return list(found._option_string_actions) if found else []
+
+
+def foreign_flags(argv: Sequence[str], own: Sequence[str]) -> list[str]:
+    """The flags that are not a command's own: Beam's, or mistakes."""
+    flags = [t.split("=", 1)[0] for t in argv if re.match(r"--?[a-zA-Z]", t)]
+    return [flag for flag in flags if flag not in own]
+
+
+def unknown_flag(flag: str, known: Sequence[str]) -> str:
+    """One line that names the nearest flag."""
+    near = difflib.get_close_matches(flag, known, 1) or difflib.get_close_matches(
+        f"-{flag}", known, 1
+    )
+    return f"unknown flag {flag}: " + (f"did you mean {near[0]}?" if near else "see --help")
 
 
 def join_numbers(argv: Sequence[str]) -> list[str]:
@@ -231,7 +259,8 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         held = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(held, dict)
+        # Shares belong together: those of one side count, not a mixture.
+        nested = isinstance(value, dict) and isinstance(held, dict) and key != "fractions"
         merged[key] = merge(held, value) if nested else value  # type: ignore[arg-type]
     return merged
 
@@ -249,9 +278,36 @@ def config_from(args: argparse.Namespace, below: dict[str, Any] | None = None) -
 
     values, base, where = dict(below or {}), Path.cwd(), "command line"
     if args.config:
-        values = merge(values, load_yaml(args.config))
+        values = layer(values, load_yaml(args.config))
         base, where = Path(args.config).absolute().parent, args.config
     given = overrides(args)
     if given.get("scenes", {}).get("paths"):
-        given["scenes"]["paths"] = [str(Path.cwd() / Path(p).expanduser()) for p in args.scenes]
-    return parse(merge(values, given), where), base
+        given["scenes"]["paths"] = [_from_here(p) for p in args.scenes]
+    return parse(layer(values, given), where), base
+
+
+def layer(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``merge``, without what ``above`` makes meaningless: the block of another split, a shard
+    count where a size is asked for."""
+    merged = merge(below, above)
+    for section, key, other, keeps in (
+        ("split", "block", "by", "block"),
+        ("records", "num_shards", "shard_mb", None),
+    ):
+        asked = above.get(section)
+        if (
+            isinstance(asked, dict)
+            and other in asked
+            and key not in asked
+            and asked[other] != keeps
+        ):
+            merged[section] = {k: v for k, v in merged[section].items() if k != key}
+    return merged
+
+
+def _from_here(path: str) -> str:
+    """A scene of the command line, which may be a pattern, as an absolute one."""
+    expanded = os.path.expanduser(path)
+    if os.path.isabs(expanded) or not glob.has_magic(path):
+        return os.path.join(os.getcwd(), expanded)
+    return os.path.join(glob.escape(os.getcwd()), expanded)

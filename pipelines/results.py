@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import time
@@ -79,7 +80,7 @@ def finish(
     metrics = _metrics(run, spec, shards, scenes, dead)
     write_text(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     if whole:
-        _remove_strays(out, spec, {Path(s.path).name for s in scenes})
+        _remove_strays(out, spec)
         if run.drop_stage:
             shutil.rmtree(out / STAGE, ignore_errors=True)
         write_text(out / FILE_NAME, spec.to_json())
@@ -120,12 +121,27 @@ def _metrics(
             "source_mb_per_s": round(source / wall / 1e6, 2),
             "patches_per_s": round(kept / wall, 1),
         },
+        "conversion": _conversion(run, scenes, fresh, source, wall),
         "worker_seconds": {k: round(v, 3) for k, v in seconds.items()},
         "peak_memory_bytes": peak_memory(run.processes),
         "workers": run.workers,
         "versions": versions(),
         "config": spec.config,
     }
+
+
+def _conversion(
+    run: Run, scenes: list[StagedScene], fresh: list[StagedScene], source: int, wall: float
+) -> dict[str, Any] | None:
+    """The rate of a whole conversion. A run that found scenes staged has none of its own, and
+    keeps the one that was measured before, if there is one."""
+    if fresh and len(fresh) == len(scenes):
+        return {"source_bytes": source, "seconds": wall, "mb_per_s": source / wall / 1e6}
+    try:
+        before = json.loads((Path(run.out) / METRICS).read_text()).get("conversion")
+    except (OSError, ValueError):
+        return None
+    return before if isinstance(before, dict) else None
 
 
 def peak_memory(processes: int) -> int:
@@ -177,12 +193,10 @@ def remove_temporaries(out: Path) -> None:
         shutil.rmtree(stray, ignore_errors=True)
 
 
-def _remove_strays(out: Path, spec: DatasetSpec, stage: set[str]) -> None:
-    """Files of an earlier run (another shard count, scenes that went) must not stand beside ours."""
+def _remove_strays(out: Path, spec: DatasetSpec) -> None:
+    """Shards of an earlier run with another count must not stand beside the new ones."""
     named = {Path(s.path).name for split in spec.splits.values() for s in split.shards}
-    for path in (out / RECORDS).glob("*.tfrecord"):
-        if path.name not in named:
-            path.unlink()
-    for path in (out / STAGE).glob("*.h5"):
-        if path.name not in stage:
+    ours = re.compile(rf"({'|'.join(spec.splits)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+    for path in (out / RECORDS).iterdir():
+        if ours.fullmatch(path.name) and path.name not in named:
             path.unlink()

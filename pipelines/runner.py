@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from ..transforms.config import ConfigError
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, JobError
+from .options import foreign_flags, unknown_flag
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
@@ -123,11 +123,9 @@ def join_beam_flags(argv: Sequence[str], own_flags: Sequence[str]) -> list[str]:
         if out and out[-1] not in own_flags and takes_value.get(out[-1]) and token[:2] != "--":
             out[-1] = f"{out[-1]}={token}"
             continue
-        name = token.split("=", 1)[0]
-        if name.startswith("--") and name not in own_flags and name not in takes_value:
-            near = difflib.get_close_matches(name, [*own_flags, *takes_value], 1)
-            hint = f"did you mean {near[0]}?" if near else "see `scenefeed convert --help`"
-            raise ConfigError(f"unknown flag {name}: {hint}")
+        flag = next(iter(foreign_flags([token], own_flags)), None)
+        if flag and flag not in takes_value:
+            raise ConfigError(unknown_flag(flag, [*own_flags, *takes_value]))
         out.append(token)
     return out
 

@@ -41,12 +41,15 @@ class Pointers:
       scene_id: the scene.
       path: its stage file.
       index: positions in the stage file, int32 (N,).
+      rows, cols: their corners, int32 (N,).
       order: each patch's place in the global shuffle, uint64 (N,).
     """
 
     scene_id: str
     path: str
     index: np.ndarray
+    rows: np.ndarray
+    cols: np.ndarray
     order: np.ndarray
 
 
@@ -67,7 +70,9 @@ def plan_shards(
         if not total:
             continue
         by_size = -(-total * record_bytes // max(1, int(records.shard_mb * 1e6)))
-        shards = records.num_shards or max(1, min(total, by_size, 99999))
+        # Enough that no shard draws from too many stage files, also where scenes are small.
+        by_files = -(-len(scenes) // MAX_FILES_PER_SHARD)
+        shards = records.num_shards or max(1, min(total, max(by_size, by_files), 99999))
         plans[split] = _spread(scenes, shards, records.seed)
     return plans
 
@@ -111,11 +116,15 @@ def assign_scene(
         drawn = (order[index] >> np.uint64(32)) * np.uint64(span.count) >> np.uint64(32)
         for shard in np.unique(drawn).tolist():
             chosen = index[drawn == shard]
-            yield split, span.first + shard, Pointers(scene.id, scene.path, chosen, order[chosen])
+            yield (
+                split,
+                span.first + shard,
+                Pointers(scene.id, scene.path, chosen, rows[chosen], cols[chosen], order[chosen]),
+            )
 
 
 def in_order(pointers: Iterable[Pointers]) -> Iterator[tuple[Pointers, int]]:
-    """(pointers, index) of each patch of a shard, in the global shuffle's order.
+    """(pointers, position in them) of each patch of a shard, in the global shuffle's order.
 
     Ties of the 64-bit hash fall to the scene's id, then the index, so that the order of arrival
     never shows.
@@ -126,5 +135,6 @@ def in_order(pointers: Iterable[Pointers]) -> Iterator[tuple[Pointers, int]]:
     order = np.concatenate([p.order for p in groups])
     index = np.concatenate([p.index for p in groups])
     source = np.repeat(np.arange(len(groups)), [len(p.index) for p in groups])
+    position = np.concatenate([np.arange(len(p.index)) for p in groups])
     for i in np.lexsort((index, source, order)).tolist():
-        yield groups[source[i]], int(index[i])
+        yield groups[source[i]], int(position[i])

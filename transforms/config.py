@@ -21,7 +21,9 @@ class ConfigError(Exception):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants"
+    )
 
 
 class Scenes(Section):
@@ -174,7 +176,7 @@ class Config(Section):
 
     def resolved(self) -> dict[str, Any]:
         """As dataset.json holds it: every key, with its default where none was given."""
-        return dict(self.model_dump(mode="json"))
+        return dict(_json_numbers(self.model_dump(mode="json")))
 
     def digest(self, *sections: str) -> str:
         """sha256 over the sections that decide a result. Which files there are does not count:
@@ -183,6 +185,15 @@ class Config(Section):
         whole["scenes"].pop("paths")
         text = json.dumps({k: whole[k] for k in sections}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _json_numbers(value: Any) -> Any:
+    """NaN and infinities as the strings that parse again: JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {k: _json_numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_json_numbers(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

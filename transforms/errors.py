@@ -54,6 +54,11 @@ class DeadLetter:
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
 
+    @classmethod
+    def from_json(cls, line: str) -> DeadLetter:
+        d = json.loads(line)
+        return cls(**d | {"window": tuple(d["window"]) if d["window"] else None})
+
 
 def describe(error: BaseException) -> str:
     """An exception in one line. rasterio keeps GDAL's own words in ``__cause__``."""
@@ -64,3 +69,18 @@ def describe(error: BaseException) -> str:
         cause = cause.__cause__
     useful = [w for w in words if w and "previous exception" not in w]
     return " ".join((useful or words)[-1].split())
+
+
+def as_scene_error(error: Exception, step: str, file: str) -> SceneError:
+    """What went wrong with one scene, as one scene's error: a surprise in one must not stop the
+    others. What is the job's or the machine's fault is raised again.
+
+    Raises:
+      Exception: ``error`` itself, when it is a JobError or says that the disk is full.
+    """
+    if isinstance(error, SceneError):
+        return error
+    if isinstance(error, JobError) or getattr(error, "errno", None) in DISK_ERRORS:
+        raise error
+    reason = f"{type(error).__name__}: {describe(error)} (not foreseen: please report it)"
+    return SceneError(reason, step=step, file=file)

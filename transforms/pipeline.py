@@ -19,12 +19,12 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .config import Config
-from .errors import DeadLetter, SceneError
+from .errors import DeadLetter, as_scene_error
 from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
 from .rasters import SceneHeader
 from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
-from .stagefile import StageFile
+from .stagefile import read_keys
 from .staging import StagedScene, split_counts, stage_scene
 
 DEAD = "dead_letters"
@@ -96,9 +96,10 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
         try:
             ready = fit(planned, layout)
             staged = stage_scene(ready.scene, ready.header, self._config, self._folder)
-        except SceneError as e:
+        except Exception as e:
+            error = as_scene_error(e, "stage", planned.scene.files[0])
             self._dead.inc()
-            yield TaggedOutput(DEAD, DeadLetter.of(planned.scene.id, e))
+            yield TaggedOutput(DEAD, DeadLetter.of(planned.scene.id, error))
             return
         self._patches.inc(staged.count)
         self._bytes.inc(staged.read_bytes)
@@ -177,19 +178,14 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
         self._config = config
 
     def process(self, scene: StagedScene, plans: dict[str, SplitPlan]) -> Iterator[Any]:
-        file = StageFile(scene.path, ())
-        file.close()
-        for split, shard, pointers in assign_scene(
-            scene, file.rows, file.cols, plans, self._config
-        ):
+        rows, cols = read_keys(scene.path)
+        for split, shard, pointers in assign_scene(scene, rows, cols, plans, self._config):
             yield TaggedOutput(split, (shard, pointers))
 
 
 def recount(scene: StagedScene, config: Config) -> StagedScene:
     """A staged scene with its patches counted anew, for another seed or other splits."""
-    file = StageFile(scene.path, ())
-    file.close()
-    counts = split_counts(config, scene.id, file.rows, file.cols)
+    counts = split_counts(config, scene.id, *read_keys(scene.path))
     return dataclasses.replace(scene, counts=counts, reused=True)
 
 

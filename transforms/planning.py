@@ -10,7 +10,7 @@ import numpy as np
 
 from ..loader.spec import Feature
 from .config import Config
-from .errors import DeadLetter, SceneError
+from .errors import DeadLetter, as_scene_error
 from .rasters import SceneHeader, gdal_environment, read_header
 from .scenes import SceneFiles
 from .staging import columns, require_same_layout
@@ -29,8 +29,8 @@ def plan_scene(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
     try:
         with gdal_environment():
             return PlannedScene(scene, read_header(scene, config))
-    except SceneError as e:
-        return DeadLetter.of(scene.id, e)
+    except Exception as e:
+        return DeadLetter.of(scene.id, as_scene_error(e, "plan", scene.files[0]))
 
 
 def agree(planned: Iterable[PlannedScene]) -> SceneHeader | None:

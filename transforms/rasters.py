@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._env import set_gdal_config
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
@@ -24,7 +25,7 @@ from .tiling import Grid, Window
 # small enough that two workers with their patches stay far below the memory target.
 WINDOW_BYTES = 16 << 20
 # GDAL's own block cache; its default is 5 % of the machine's memory.
-GDAL_CACHE_MB = 64
+GDAL_CACHE_BYTES = 64 << 20
 # Headers that claim more are refused before anything is allocated.
 MAX_BANDS = 1024
 MAX_BLOCK_BYTES = 256 << 20
@@ -35,6 +36,9 @@ MAX_EXPANSION, EXPANSION_FROM = 100_000, 16 << 30
 _NETWORK_DRIVERS = (
     "WMS WMTS WCS WFS HTTP OGCAPI EEDA EEDAI PLMOSAIC RASTERLITE2 DAAS NGW STACTA STACIT"
 )
+# Once and for good, since it is the process's: an Env that ends in one thread would hand the
+# default back to the others.
+set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
 # For good, since the filters that `warnings.catch_warnings` swaps are shared by all threads.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 _CURL_NOTHING = "scenefeed-opens-nothing-by-url"
@@ -42,9 +46,8 @@ _CURL_NOTHING = "scenefeed-opens-nothing-by-url"
 
 @contextlib.contextmanager
 def gdal_environment() -> Iterator[None]:
-    """GDAL with a small cache, no code from VRTs, and no network."""
+    """GDAL with no code from VRTs, and no network."""
     options: dict[str, Any] = {
-        "GDAL_CACHEMAX": GDAL_CACHE_MB,
         "GDAL_VRT_ENABLE_PYTHON": "NO",
         "GDAL_SKIP": _NETWORK_DRIVERS,
         "CPL_VSIL_CURL_ALLOWED_FILENAME": _CURL_NOTHING,
@@ -105,18 +108,15 @@ def read_header(scene: SceneFiles, config: Config) -> SceneHeader:
     Raises:
       SceneError: for anything that would make the scene unusable.
     """
+    if scene.problem:
+        raise SceneError(scene.problem, step="plan", file=scene.files[0])
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(open_raster(f, "plan")) for f in scene.files]
         for source in sources:
             _check_claims(source)
         first = sources[0]
-        for source in sources[1:]:
-            if source.count != 1 or (source.height, source.width) != (first.height, first.width):
-                raise SceneError(
-                    f"band {scene.bands[sources.index(source)]} is {_size(source)}, but band "
-                    f"{scene.bands[0]} is {_size(first)}: one file a band needs files of one size",
-                    step="plan", file=source.name,
-                )  # fmt: skip
+        if scene.bands:
+            _check_bands(scene, sources)
         dtype = np.result_type(*(d for s in sources for d in map(_numpy_dtype, s.dtypes)))
         header = SceneHeader(
             bands=_band_names(scene, config, first),
@@ -157,7 +157,8 @@ def _check_claims(source: Any) -> None:
             f"{width} x {height}, more than {MAX_BLOCK_BYTES >> 20} MiB each: not read; "
             "rewrite it tiled (gdal_translate -co TILED=YES)"
         )
-    claimed, size = source.width * source.height * source.count * item, os.path.getsize(source.name)
+    claimed = source.width * source.height * source.count * item
+    size = sum(os.path.getsize(f) for f in source.files if os.path.exists(f))
     if claimed > EXPANSION_FROM and claimed > size * MAX_EXPANSION:
         refuse(
             f"the header claims {source.width} x {source.height} pixels ({claimed >> 30} GiB) "
@@ -241,30 +242,51 @@ def band_indexes(source: Any, bands: tuple[str, ...]) -> list[int]:
     return list(source.indexes)
 
 
-def _check_label(stack: contextlib.ExitStack, scene: Any, path: str) -> str:
-    """A label raster must lie on the scene's grid, to a hundredth of a pixel.
+def _check_bands(scene: SceneFiles, sources: list[Any]) -> None:
+    """Files of one band each, all on the first one's grid."""
+    first = sources[0]
+    for name, source in zip(scene.bands, sources, strict=True):
+        problem = ""
+        if source.count != 1:
+            problem = f"has {source.count} bands: one file a band needs one each"
+        elif difference := _grid_difference(source, first):
+            problem = f"{difference}, unlike band {scene.bands[0]}: bring them onto one grid"
+        if problem:
+            raise SceneError(f"band {name} {problem}", step="plan", file=source.name)
 
-    Bounds often differ in the last digits between files of one grid, so corners are compared,
-    in pixels of the scene.
-    """
+
+def _check_label(stack: contextlib.ExitStack, scene: Any, path: str) -> str:
+    """A label raster must have one band, on the scene's grid; gives its dtype."""
     label = stack.enter_context(open_raster(path, "label"))
     _check_claims(label)
-
-    def refuse(reason: str) -> None:
-        raise SceneError(f"{reason}: warp the label to the scene's grid", step="label", file=path)
-
     if label.count != 1:
         raise SceneError(f"has {label.count} bands: a mask label has one", step="label", file=path)
-    if (label.height, label.width) != (scene.height, scene.width):
-        refuse(f"is {_size(label)}, but the scene is {_size(scene)}")
-    if label.crs != scene.crs:
-        refuse(f"its CRS is {label.crs or 'none'}, but the scene's is {scene.crs or 'none'}")
+    if difference := _grid_difference(label, scene):
+        reason = f"the label {difference}: warp it to the scene's grid"
+        raise SceneError(reason, step="label", file=path)
+    return _numpy_dtype(label.dtypes[0]).name
+
+
+def _grid_difference(raster: Any, scene: Any) -> str:
+    """How a raster's grid differs from the scene's, in words; empty where it does not.
+
+    Bounds often differ in the last digits between files of one grid, so corners are compared,
+    in pixels of the scene, to a hundredth.
+    """
+    if (raster.height, raster.width) != (scene.height, scene.width):
+        return (
+            f"is {raster.width} x {raster.height}, but the scene is {scene.width} x {scene.height}"
+        )
+    if raster.crs != scene.crs:
+        return f"has CRS {raster.crs or 'none'}, but the scene's is {scene.crs or 'none'}"
+    if raster.transform == scene.transform or scene.transform.is_degenerate:
+        return "" if raster.transform == scene.transform else "has another transform"
     for col, row in ((0, 0), (scene.width, 0), (0, scene.height), (scene.width, scene.height)):
-        x, y = ~scene.transform @ (label.transform @ (col, row))
+        x, y = ~scene.transform @ (raster.transform @ (col, row))
         off = max(abs(x - col), abs(y - row))
         if off > 0.01:
-            refuse(f"its grid lies {off:.2f} pixels off the scene's at corner ({row}, {col})")
-    return _numpy_dtype(label.dtypes[0]).name
+            return f"lies {off:.2f} pixels off the scene's grid at corner ({row}, {col})"
+    return ""
 
 
 def _size(source: Any) -> str:
@@ -338,15 +360,17 @@ class SceneReader:
                 bad = ~finite if bad is None else bad | ~finite
         return self._beyond(window, pixels, bad)
 
-    def read_label(self, name: str, window: Window, outside: int) -> np.ndarray:
-        """A label's pixels (1, height, width); ``outside`` beyond the scene."""
+    def read_label(self, name: str, window: Window, ignore: tuple[int, ...]) -> np.ndarray:
+        """A label's pixels (1, height, width); beyond the scene the first of ``ignore`` that its
+        dtype holds, else 0."""
         source = self._labels[name]
         inside, shape = self._inside(window)
         pixels = np.empty((1, *shape[1:]), _numpy_dtype(source.dtypes[0]))
         self._read(source, [1], inside, pixels, "label")
         if shape[1:] == (window.height, window.width):
             return pixels
-        whole = np.full((1, window.height, window.width), outside, pixels.dtype)
+        held = (v for v in ignore if np.can_cast(np.min_scalar_type(v), pixels.dtype))
+        whole = np.full((1, window.height, window.width), next(held, 0), pixels.dtype)
         whole[:, : shape[1], : shape[2]] = pixels
         return whole
 

@@ -29,26 +29,31 @@ class SceneFiles:
       files: raster paths, absolute; one multi-band file, or one a band.
       bands: the files' band names where the configuration gives one file a band, else empty.
       labels: label name to raster path.
+      problem: why it cannot be used, where the names alone tell.
     """
 
     id: str
     files: tuple[str, ...]
     bands: tuple[str, ...]
     labels: dict[str, str]
+    problem: str = ""
 
     def fingerprint(self, config_digest: str) -> str:
-        """sha256 over the configuration and each file's name, size and time of change.
+        """sha256 over the configuration and each file's path, size and time of change, those of
+        the files beside it included that GDAL takes masks and metadata from.
 
         Content is not read: that would cost as much as converting. A file that is missing
         counts as such, so that its arrival changes the fingerprint.
         """
         lines = [config_digest, self.id]
         for path in (*self.files, *self.labels.values()):
-            try:
-                found = os.stat(path)
-                lines.append(f"{os.path.basename(path)} {found.st_size} {found.st_mtime_ns}")
-            except OSError:
-                lines.append(f"{os.path.basename(path)} absent")
+            beside = (f"{path}.aux.xml", f"{path}.msk", f"{os.path.splitext(path)[0]}.hdr")
+            for each in (path, *beside):
+                try:
+                    found = os.stat(each)
+                    lines.append(f"{each} {found.st_size} {found.st_mtime_ns}")
+                except OSError:
+                    lines.append(f"{each} absent")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -64,8 +69,9 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
         unique, or a scene lacks a band's file.
     """
     bands = config.scenes.bands
+    problems: dict[str, str] = {}
     if isinstance(bands, dict):
-        scenes = _one_file_a_band(config, bands, base)
+        scenes, problems = _one_file_a_band(config, bands, base)
     else:
         scenes = {}
         for path in _expand(config.scenes.paths, base):
@@ -85,6 +91,7 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
                 name: str(base / label.path.replace("{id}", scene_id))
                 for name, label in config.labels.items()
             },
+            problem=problems.get(scene_id, ""),
         )
         for scene_id, files in sorted(scenes.items())
     ]
@@ -92,8 +99,9 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
 
 def _one_file_a_band(
     config: Config, bands: Mapping[str, str], base: Path
-) -> dict[str, tuple[str, ...]]:
-    """Groups files by what the band's pattern leaves open (or by scenes.id)."""
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Groups files by what the band's pattern leaves open (or by scenes.id). Gives each scene's
+    files, and what is wrong with those that lack one."""
     found: dict[str, dict[str, Path]] = {}
     candidates = _expand(config.scenes.paths, base) if config.scenes.paths else None
     for band, pattern in bands.items():
@@ -113,15 +121,14 @@ def _one_file_a_band(
             group[band] = path
     if not found:
         raise ConfigError(f"no file matches the band patterns {', '.join(bands.values())}")
+    problems = {}
     for scene_id, group in found.items():
         missing = [b for b in bands if b not in group]
         if missing:
-            have = next(iter(group.values()))
-            raise ConfigError(
-                f"scene {scene_id!r} has no file for band {', '.join(missing)} "
-                f"(pattern {bands[missing[0]]!r}) beside {have}"
-            )
-    return {i: tuple(str(group[b]) for b in bands) for i, group in found.items()}
+            pattern = bands[missing[0]]
+            problems[scene_id] = f"has no file for band {', '.join(missing)} (pattern {pattern!r})"
+    grouped = {i: tuple(str(g[b]) for b in bands if b in g) for i, g in found.items()}
+    return grouped, problems
 
 
 def _open_part(pattern: str, name: str) -> str:
@@ -160,10 +167,13 @@ def _expand(patterns: Iterable[str], base: Path) -> list[Path]:
         elif path.is_file():
             files = [path]
         elif glob.has_magic(pattern):
-            matches = (Path(p) for p in glob.glob(str(path), recursive=True))
+            absolute = os.path.isabs(pattern)
+            full = pattern if absolute else os.path.join(glob.escape(str(base)), pattern)
+            matches = (Path(p) for p in glob.glob(os.path.expanduser(full), recursive=True))
             files = sorted(p for p in matches if p.is_file())
             if not files:
-                raise ConfigError(f"no scene matches {pattern!r} (looked in {base})")
+                where = "" if absolute else f" (looked in {base})"
+                raise ConfigError(f"no scene matches {pattern!r}{where}")
         else:
             raise ConfigError(f"no such file or folder: {path}: give a raster, a folder or a glob")
         for file in files:

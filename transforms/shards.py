@@ -24,7 +24,7 @@ from ..loader.codec import RecordEncoder
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
-from .stagefile import StageFile
+from .stagefile import StageFiles
 
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
@@ -206,25 +206,23 @@ def write_shard(
     """
     encode = RecordEncoder(features)
     tensors = [name for name, f in features.items() if f.encoding == "tensor"]
-    files = {p.path: StageFile(p.path, tensors) for p in pointers}
+    files = StageFiles(tensors)
     count, gathering, start = 0, 0.0, time.perf_counter()
     writer = sink.open_writer(init, f"{number:05d}")
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     try:
-        for group, index in in_order(pointers):
+        for group, i in in_order(pointers):
             before = time.perf_counter()
-            file = files[group.path]
-            values: dict[str, Any] = {name: file.read(name, index) for name in tensors}
+            index = int(group.index[i])
+            values: dict[str, Any] = {k: files.read(group.path, k, index) for k in tensors}
             gathering += time.perf_counter() - before
-            values |= {
-                "scene_id": group.scene_id, "row": file.rows[index], "col": file.cols[index]
-            }  # fmt: skip
+            values["scene_id"] = group.scene_id
+            values["row"], values["col"] = int(group.rows[i]), int(group.cols[i])
             writer.write(encode(values))
             count += 1
         path = writer.close()
     finally:
-        for file in files.values():
-            file.close()
+        files.close()
     whole = time.perf_counter() - start
     return WrittenShard(
         split, number, path, count, hashing.num_bytes, hashing.sha256(),

@@ -150,39 +150,71 @@ def _disk_errno(error: BaseException) -> int | None:
     return code if code in DISK_ERRORS else None
 
 
-class StageFile:
-    """An open stage file, read by patch index. Safe to use from several threads.
+class StageFiles:
+    """Stage files read by patch, any number of them with few open at a time. One thread's.
 
-    Attributes:
-      rows, cols: the patches' corners in the scene's grid, int32 (N,).
-      attributes: of the file.
+    Args:
+      columns: which datasets will be read.
     """
 
-    def __init__(self, path: str, columns: Sequence[str]):
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                self.attributes = dict(file.attrs)
-                self.rows, self.cols = file["row"][:], file["col"][:]
-                self._layout = {name: _chunks(file[name]) for name in columns}
-            self._fd = os.open(path, os.O_RDONLY)
-        except (OSError, KeyError) as e:
-            raise JobError(
-                f"{path}: the stage file cannot be read ({describe(e)}): "
-                "remove it and convert again"
-            ) from None
-        self._path = path
+    MOST_OPEN = 128
 
-    def read(self, column: str, index: int) -> bytes:
-        """The raw little-endian bytes of one patch."""
-        offsets, per_chunk, size = self._layout[column]
+    def __init__(self, columns: Sequence[str]):
+        self._columns = columns
+        self._layouts: dict[str, dict[str, tuple[np.ndarray, int, int]]] = {}
+        self._open: dict[str, int] = {}  # the one used longest ago first
+
+    def read(self, path: str, column: str, index: int) -> bytes:
+        """The raw little-endian bytes of one patch.
+
+        Raises:
+          JobError: the file is missing, damaged or cut off.
+        """
+        fd = self._descriptor(path)
+        offsets, per_chunk, size = self._layouts[path][column]
         at = int(offsets[index // per_chunk]) + index % per_chunk * size
-        found = os.pread(self._fd, size, at)
+        found = os.pread(fd, size, at)
         if len(found) != size:
-            raise JobError(f"{self._path}: {column} {index} is cut off: remove it, convert again")
+            raise JobError(f"{path}: {column} {index} is cut off: remove it, convert again")
         return found
 
+    def _descriptor(self, path: str) -> int:
+        fd = self._open.pop(path, None)
+        if fd is None:
+            if path not in self._layouts:
+                with _reading(path) as file:
+                    self._layouts[path] = {name: _chunks(file[name]) for name in self._columns}
+            if len(self._open) >= self.MOST_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            fd = os.open(path, os.O_RDONLY)
+        self._open[path] = fd
+        return fd
+
     def close(self) -> None:
-        os.close(self._fd)
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+
+def read_keys(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of a stage file's patches: rows and columns, int32 (N,).
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        return file["row"][:], file["col"][:]
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[Any]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except (OSError, KeyError) as e:
+        raise JobError(
+            f"{path}: the stage file cannot be read ({describe(e)}): remove it and convert again"
+        ) from None
 
 
 def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:

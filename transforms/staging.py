@@ -19,7 +19,7 @@ from .errors import SceneError
 from .rasters import WINDOW_BYTES, SceneHeader, SceneReader, fills, gdal_environment
 from .scenes import SceneFiles
 from .splits import split_indexes
-from .stagefile import StageFile, is_whole, writing
+from .stagefile import is_whole, read_keys, writing
 from .tiling import Window, cut
 
 STAGE_SECTIONS = ("scenes", "labels", "clean", "tile")
@@ -141,11 +141,10 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
     fingerprint = hashlib.sha256(f"{inputs} {sorted(layout.items())}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
     grid, pixel_bytes = header.grid(config), _pixel_bytes(header)
+    label_bytes = sum(np.dtype(d).itemsize for d in header.label_dtypes.values())
     read_bytes = 0
     if reused:
-        file = StageFile(str(path), ())
-        rows, cols = file.rows, file.cols
-        file.close()
+        rows, cols = read_keys(str(path))
     else:
         with (
             gdal_environment(),
@@ -153,7 +152,7 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
             writing(path, layout, max(1, grid.count)) as writer,
         ):
             fill = fills(config.clean, len(header.bands), scene.files[0])
-            for window in grid.windows(pixel_bytes, header.block, WINDOW_BYTES):
+            for window in grid.windows(pixel_bytes + label_bytes, header.block, WINDOW_BYTES):
                 space = writer.space(window.count)
                 valid = _cut_window(reader, window, config, fill, space, timer)
                 with timer("stage"):
@@ -197,8 +196,7 @@ def _cut_window(
             share = patches.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
     with timer("labels"):
         for name, label in config.labels.items():
-            outside = label.ignore[0] if label.ignore else 0
-            mask = reader.read_label(name, window, outside)
+            mask = reader.read_label(name, window, label.ignore)
             cut(mask, window, size, space[name][..., None])
     return share
 

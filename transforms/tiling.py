@@ -75,13 +75,14 @@ class Grid:
         return len(self.rows) * len(self.cols)
 
     def windows(self, pixel_bytes: int, block: tuple[int, int], budget: int) -> Iterator[Window]:
-        """Windows that together hold every patch once, each within about ``budget`` bytes.
+        """Windows that together hold every patch once, each within about ``budget`` bytes, as
+        are its patches.
 
         A window spans whole blocks of the file where the budget allows, so that no block is
         decoded twice; it is never smaller than one patch.
 
         Args:
-          pixel_bytes: bytes of one pixel, all bands.
+          pixel_bytes: bytes of one pixel, all bands and labels.
           block: the file's (height, width) of a block.
           budget: bytes a window may take.
         """
@@ -99,6 +100,10 @@ class Grid:
         if across >= len(cols):
             spare = self._most(budget // (self._span(len(cols)) * pixel_bytes))
             down = min(len(rows), max(down, spare // wanted * wanted))
+        # Where patches overlap, they take more than the pixels they are cut from.
+        most = max(1, budget // (self.size**2 * pixel_bytes))
+        across = min(across, most)
+        down = min(down, max(1, most // across))
         for i in range(0, len(rows), down):
             for j in range(0, len(cols), across):
                 yield self._window(rows[i : i + down], cols[j : j + across])
@@ -122,10 +127,10 @@ def cut(pixels: np.ndarray, window: Window, size: int, out: np.ndarray) -> None:
 
     One strided copy a band where patches lie edge to edge, one a patch otherwise.
     """
-    bands, height, width = pixels.shape
+    bands = len(pixels)
     down, across = len(window.rows), len(window.cols)
     grid = out.reshape(down, across, size, size, bands)
-    if height == down * size and width == across * size:
+    if _edge_to_edge(window.rows, size) and _edge_to_edge(window.cols, size):
         for band in range(bands):
             view = pixels[band].reshape(down, size, across, size)
             grid[..., band] = view.transpose(0, 2, 1, 3)
@@ -133,3 +138,7 @@ def cut(pixels: np.ndarray, window: Window, size: int, out: np.ndarray) -> None:
     for i, r in enumerate((window.rows - window.row).tolist()):
         for j, c in enumerate((window.cols - window.col).tolist()):
             grid[i, j] = pixels[:, r : r + size, c : c + size].transpose(1, 2, 0)
+
+
+def _edge_to_edge(starts: np.ndarray, size: int) -> bool:
+    return bool((np.diff(starts) == size).all())

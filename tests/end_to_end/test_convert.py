@@ -145,6 +145,35 @@ def test_a_bad_scene_is_a_dead_letter_and_the_others_go_on(tmp_path):
     assert len(errors(done)) == 2
 
 
+def test_a_failed_scene_is_tried_again_and_shard_keeps_its_letter(tmp_path):
+    write_raster(tmp_path / "s/a.tif", np.ones((1, 64, 64), np.uint8))
+    bad = write_raster(tmp_path / "s/b.tif", np.ones((1, 64, 64), np.uint8))
+    whole, stat = bad.read_bytes(), bad.stat()
+    bad.write_bytes(bytes(len(whole)))
+    os.utime(bad, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    out = tmp_path / "out"
+    argv = ["convert", tmp_path / "s", "--output", out]
+    scenefeed(*argv, code=1)
+    scenefeed("shard", out, code=1)
+    assert json.loads((out / "errors.jsonl").read_text())["scene"] == "b"
+    bad.write_bytes(whole)
+    os.utime(bad, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    done = scenefeed(*argv)
+    assert "2 done (1 staged before), 0 failed" in done.stdout
+    assert (out / "errors.jsonl").read_text() == ""
+
+
+def test_a_fill_of_nan_can_be_run_again(tmp_path):
+    pixels = np.ones((1, 64, 64), np.float32)
+    pixels[0, :5] = np.nan
+    write_raster(tmp_path / "a.tif", pixels)
+    argv = ["convert", tmp_path / "a.tif", "--output", tmp_path / "o", "--fill", "nan"]
+    scenefeed(*argv)
+    assert "nothing to do" in scenefeed(*argv).stdout
+    assert np.isnan(Reader(tmp_path / "o")[0]["image"][:5]).all()
+    scenefeed("verify", tmp_path / "o")
+
+
 def test_nothing_usable_and_everything_dropped(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"junk")
     done = scenefeed("convert", tmp_path / "a.tif", "--output", tmp_path / "o", code=1)

@@ -50,7 +50,17 @@ def test_limits_may_be_negative_however_they_are_written(clip):
         (["convert", "x.tif", "--output", "o", "--tile_sise", "3"], "did you mean --tile_size?"),
         (["convert", "x.tif", "--output", "o", "--edge", "pat"], "did you mean pad?"),
         (["convert", "x.tif", "--output", "o", "--direct_num_worker=3"], "--direct_num_workers?"),
-        (["verify", "o", "--fast"], "unknown argument --fast"),
+        (["verify", "o", "--jsn", "x"], "did you mean --json?"),
+        (["verify", "o", "p"], "unexpected argument p"),
+        (["shard", "o", "--dry_run"], "unknown flag --dry_run"),
+        (["shard", "o", "--tile_size", "3"], "unknown flag --tile_size"),
+        (["convert", "s.tif", "--output", "o", "-tile_size", "32"], "did you mean --tile_size?"),
+        (
+            ["convert", "s.tif", "--output", "o", "--json", "no/x.json"],
+            "no/x.json cannot be written",
+        ),
+        (["convert", "s.tif", "--output", "o[1]"], "choose another name"),
+        (["check", "o", "--batch_size", "0"], "0 is not a number from 1"),
         (["convert", "--output", "o"], "no scenes"),
         (["convert", "nothing.tif", "--output", "o"], "no such file or folder"),
         (["convert", "s.tif", "--output", "o", "--config", "no.yaml"], "no.yaml: No such file"),
@@ -91,3 +101,46 @@ def test_help_names_every_command():
     for command in ("convert", "shard", "verify", "check", "synth"):
         assert command in done.stdout
         assert "usage" in scenefeed(command, "--help").stdout
+
+
+def test_scenes_may_stand_behind_flags(tmp_path):
+    for name in "ab":
+        write_raster(tmp_path / f"{name}.tif", np.ones((1, 64, 64), np.float32))
+    done = scenefeed("convert", "a.tif", "--output", "o", "--runner", "DirectRunner", "b.tif",
+                     "--dry_run", cwd=tmp_path)  # fmt: skip
+    assert "2 scenes, 2 patches" in done.stdout
+
+
+def test_flags_put_another_split_and_size_in_place_of_the_yamls(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "split: {by: block, block: 512, fractions: {train: 0.9, dev: 0.1}}\n"
+        "records: {num_shards: 4}\n"
+    )
+    argv = ["--config", str(tmp_path / "c.yaml"), "--output", "o"]
+    found = config(*argv, "--split_by", "patch", "--shard_mb", "8")
+    assert (found.split.by, found.split.block) == ("patch", None)
+    assert found.fractions == {"train": 0.9, "dev": 0.1}
+    assert (found.records.num_shards, found.records.shard_mb) == (None, 8)
+    assert config(*argv, "--split_by", "block").split.block == 512
+
+
+def test_folders_with_brackets_in_their_names(tmp_path):
+    folder = tmp_path / "run[1]"
+    write_raster(folder / "a.tif", np.ones((1, 64, 64), np.float32))
+    done = scenefeed("convert", "*.tif", "--output", tmp_path / "o", "--dry_run", cwd=folder)
+    assert "1 scenes, 1 patches" in done.stdout
+
+
+def test_dry_run_refuses_what_a_run_would_refuse(small_dataset):
+    argv = ["--config", small_dataset / "config.yaml", "--output", small_dataset / "out"]
+    (line,) = scenefeed("convert", *argv, "--tile_size", 8, "--dry_run", code=2).stderr.splitlines()
+    assert "another configuration" in line
+
+
+def test_records_of_something_else_are_left_alone(scene, tmp_path):
+    foreign = tmp_path / "o/records/train-00000-of-00001.tfrecord"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"theirs")
+    (line,) = scenefeed("convert", scene, "--output", tmp_path / "o", code=2).stderr.splitlines()
+    assert "something else" in line
+    assert foreign.read_bytes() == b"theirs"

@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 
 from scenefeed.pipelines.verify import verify
+from tests.conftest import scenefeed
 
 
 @pytest.fixture
 def out(small_dataset, tmp_path):
     shutil.copytree(small_dataset / "out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture(params=["none", "gzip"])
+def either(small_dataset, tmp_path, request):
+    """The dataset uncompressed, and gzipped."""
+    shutil.copytree(small_dataset / "out", tmp_path / "out")
+    if request.param == "gzip":
+        scenefeed("shard", tmp_path / "out", "--compression", "gzip")
     return tmp_path / "out"
 
 
@@ -27,7 +37,8 @@ def shards(out):
     return sorted((out / "records").glob("*.tfrecord"))
 
 
-def test_one_flipped_byte_in_any_shard_is_found(out):
+def test_one_flipped_byte_in_any_shard_is_found(either):
+    out = either
     rng = np.random.default_rng(0)
     for path in shards(out):
         content = path.read_bytes()
@@ -37,7 +48,7 @@ def test_one_flipped_byte_in_any_shard_is_found(out):
             30,
             len(content) // 2,
             len(content) - 1,
-            *rng.integers(0, len(content), 5),
+            *rng.integers(0, len(content), 20),
         }:
             if not content:
                 continue
@@ -66,7 +77,7 @@ def test_a_key_that_comes_twice(out):
     spec = json.loads((out / "dataset.json").read_text())
     spec["splits"]["val"] = spec["splits"]["train"]
     (out / "dataset.json").write_text(json.dumps(spec))
-    assert any("is in train and again in val" in p for p in verify(out)["problems"])
+    assert any("keys come more than once, in train, val" in p for p in verify(out)["problems"])
 
 
 def test_counts_against_dataset_json(out):
@@ -96,3 +107,13 @@ def test_values_that_are_not_finite(out):
     report = verify(out)
     assert report["nan"] == 512
     assert any("512 values are not finite" in p for p in report["problems"])
+
+
+def test_sums_in_dataset_json_against_its_shards(out):
+    spec = json.loads((out / "dataset.json").read_text())
+    spec["fingerprint"] = "0" * 64
+    spec["splits"]["val"]["num_examples"] += 1
+    (out / "dataset.json").write_text(json.dumps(spec))
+    problems = "\n".join(verify(out)["problems"])
+    assert "fingerprint is not that of its shards" in problems
+    assert "split val says num_examples" in problems

@@ -66,10 +66,6 @@ def test_one_file_a_band(tmp_path):
         ({"paths": ["a", "b"]}, "two scenes have the id 'x'.*scenes.id"),
         ({"paths": ["a"], "id": "(y)"}, "does not match its stem 'x'"),
         ({"paths": ["m.csv"]}, "manifests are not read"),
-        (
-            {"paths": ["bands"], "bands": {"VV": "*_vv.tif", "VH": "*_vh.tif"}},
-            "no file for band VH",
-        ),
         ({"paths": ["bands"], "bands": {"VV": "*.tif"}, "id": "(p)"}, "two files for band VV"),
         ({"paths": ["a"], "bands": {"VV": "*_vv.tif"}}, "no file matches the band patterns"),
     ],
@@ -79,6 +75,14 @@ def test_each_mistake_is_named(tmp_path, scenes, words):
     touch(tmp_path, "bands/p_vv.tif", "bands/pq_vv.tif")
     with pytest.raises(ConfigError, match=words):
         find(tmp_path, **scenes)
+
+
+def test_a_scene_that_lacks_a_band_is_told_by_its_plan(tmp_path):
+    touch(tmp_path, "x_vv.tif", "x_vh.tif", "y_vv.tif")
+    bands = {"VV": "*_vv.tif", "VH": "*_vh.tif"}
+    good, bad = find(tmp_path, paths=["*.tif"], bands=bands)
+    assert not good.problem
+    assert bad.problem == "has no file for band VH (pattern '*_vh.tif')"
 
 
 def test_fingerprint_follows_files_and_configuration(tmp_path):

@@ -38,7 +38,8 @@ def pointers(tmp_path):
     path = str(tmp_path / "s.h5")
 
     def some(which):
-        return Pointers("s", path, which.astype(np.int32), order[which])
+        rows = which.astype(np.int32)
+        return Pointers("s", path, rows, rows, rows * 2, order[which])
 
     return [(0, some(np.arange(0, 6))), (2, some(np.arange(6, 15))), (2, some(np.arange(15, 20)))]
 

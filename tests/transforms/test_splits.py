@@ -16,6 +16,7 @@ from scenefeed.transforms.splits import patch_hashes, split_indexes
 from scenefeed.transforms.staging import StagedScene
 
 ROWS, COLS = (a.ravel() * 64 for a in np.meshgrid(np.arange(200), np.arange(200), indexing="ij"))
+KEY = np.arange(50, dtype=np.int32)
 THREE = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -95,6 +96,12 @@ def test_a_shard_touches_a_bounded_number_of_stage_files(shards):
     assert max(map(len, files.values())) <= -(-1000 // groups)
 
 
+def test_small_scenes_get_shards_enough_to_keep_the_bound():
+    counts = {f"s{i:04d}": {"train": 1} for i in range(2000)}
+    plan = plan_shards(counts, 100, parse({}, ""))["train"]
+    assert plan.num_shards == -(-2000 // MAX_FILES_PER_SHARD)
+
+
 def test_every_patch_goes_to_one_shard_evenly():
     config = parse({"records": {"num_shards": 16}}, "")
     scene = staged("s", len(ROWS))
@@ -108,8 +115,7 @@ def test_every_patch_goes_to_one_shard_evenly():
 def test_order_within_a_shard_does_not_depend_on_arrival():
     rng = np.random.default_rng(0)
     parts = [
-        Pointers(f"s{i}", "", np.arange(50, dtype=np.int32), rng.integers(0, 9, 50).astype("u8"))
-        for i in range(4)
+        Pointers(f"s{i}", "", KEY, KEY, KEY, rng.integers(0, 9, 50).astype("u8")) for i in range(4)
     ]
     expected = [(p.scene_id, i) for p, i in in_order(parts)]
     assert [(p.scene_id, i) for p, i in in_order(parts[::-1])] == expected

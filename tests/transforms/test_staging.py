@@ -9,7 +9,7 @@ from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError, SceneError
 from scenefeed.transforms.planning import PlannedScene, agree, features, fit, plan_scene
 from scenefeed.transforms.scenes import SceneFiles, find_scenes
-from scenefeed.transforms.stagefile import StageFile, StageWriter, is_whole
+from scenefeed.transforms.stagefile import StageFiles, StageWriter, read_keys
 from scenefeed.transforms.staging import StagedScene, stage_scene
 from tests.conftest import write_raster
 
@@ -228,8 +228,66 @@ def test_bands_of_different_size(tmp_path):
     write_raster(tmp_path / "x_a.tif", np.ones((1, 64, 64), np.uint8))
     write_raster(tmp_path / "x_b.tif", np.ones((1, 32, 32), np.uint8))
     bands = {"A": "*_a.tif", "B": "*_b.tif"}
-    one_dead(tmp_path, "band B is 32 x 32 x 1, but band A is 64 x 64 x 1", "plan",
+    one_dead(tmp_path, "band B is 32 x 32, but the scene is 64 x 64", "plan",
              scenes={"bands": bands})  # fmt: skip
+
+
+def test_bands_off_each_others_grid_or_not_single(tmp_path):
+    bands = {"A": "*_a.tif", "B": "*_b.tif"}
+    write_raster(tmp_path / "x_a.tif", np.ones((1, 64, 64), np.uint8))
+    write_raster(tmp_path / "x_b.tif", np.ones((1, 64, 64), np.uint8), origin=(600000, 5e6))
+    one_dead(tmp_path, "band B lies 10000.00 pixels off", "plan", scenes={"bands": bands})
+    write_raster(tmp_path / "x_b.tif", np.ones((1, 64, 64), np.uint8))
+    write_raster(tmp_path / "x_a.tif", np.ones((3, 64, 64), np.uint8))
+    one_dead(tmp_path, "band A has 3 bands", "plan", scenes={"bands": bands})
+    (tmp_path / "x_b.tif").unlink()
+    one_dead(tmp_path, "has no file for band B", "plan", scenes={"bands": bands})
+
+
+def test_padding_with_an_ignore_value_that_the_label_cannot_hold(tmp_path):
+    write_raster(tmp_path / "s.tif", np.ones((1, 40, 40), np.uint8))
+    write_raster(tmp_path / "l/s.tif", np.ones((1, 40, 40), np.uint8))
+    labels = {"y": {"path": str(tmp_path / "l/{id}.tif"), "ignore": [-1]}}
+    (staged,), _ = stage(tmp_path, tile={"size": 32, "edge": "pad"}, labels=labels)
+    with h5py.File(staged.path) as file:
+        assert set(np.unique(file["y"][:])) == {0, 1}
+
+
+def test_many_stage_files_with_few_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(StageFiles, "MOST_OPEN", 3)
+    for i in range(8):
+        writer = StageWriter(tmp_path / f"{i}.h5", {"image": ((2,), "uint8")}, 2)
+        writer.space(2)["image"][:] = [[i, 0], [i, 1]]
+        writer.commit(np.arange(2), np.arange(2), np.ones(2), np.ones(2, bool))
+        writer.finish({})
+    files = StageFiles(["image"])
+    for i in RNG.integers(0, 8, 50).tolist():
+        assert files.read(str(tmp_path / f"{i}.h5"), "image", 1) == bytes([i, 1])
+        assert len(files._open) <= 3
+    files.close()
+
+
+def test_gdals_cache_stays_small_for_good(tmp_path):
+    from rasterio._env import get_gdal_config
+
+    from scenefeed.transforms.rasters import GDAL_CACHE_BYTES, gdal_environment
+
+    for _ in range(2):
+        with gdal_environment():
+            assert int(get_gdal_config("GDAL_CACHEMAX")) == GDAL_CACHE_BYTES == 64 << 20
+    with rasterio.Env():
+        assert int(get_gdal_config("GDAL_CACHEMAX")) == GDAL_CACHE_BYTES
+
+
+def test_a_surprise_in_one_scene_is_its_dead_letter(tmp_path, monkeypatch):
+    import scenefeed.transforms.planning as planning
+
+    def surprise(*_):
+        raise ZeroDivisionError("of all things")
+
+    write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    monkeypatch.setattr(planning, "read_header", surprise)
+    one_dead(tmp_path, "ZeroDivisionError: of all things", "plan")
 
 
 def test_fill_and_bands_that_do_not_fit(tmp_path):
@@ -253,9 +311,9 @@ def test_bands_chosen_by_their_description(tmp_path):
     [
         ({"origin": (500010, 5000000)}, "1.00 pixels off"),
         ({"resolution": 20}, "pixels off"),
-        ({"crs": "EPSG:32634"}, "its CRS is EPSG:32634, but the scene's is EPSG:32633"),
-        ({"crs": None}, "its CRS is none"),
-        ({"shape": (1, 32, 32)}, "is 32 x 32 x 1, but the scene is 64 x 64 x 1"),
+        ({"crs": "EPSG:32634"}, "has CRS EPSG:32634, but the scene's is EPSG:32633"),
+        ({"crs": None}, "has CRS none"),
+        ({"shape": (1, 32, 32)}, "is 32 x 32, but the scene is 64 x 64"),
         ({"shape": (2, 64, 64)}, "has 2 bands"),
         (None, "no such file"),
     ],
@@ -284,7 +342,6 @@ def test_staging_again_reuses_what_is_whole_and_matches(tmp_path):
     (second,), _ = stage(tmp_path)
     assert (first.reused, second.reused) == (False, True)
     assert first.counts == second.counts
-    assert is_whole(tmp_path / "stage/s.h5", first.fingerprint)
     (third,), _ = stage(tmp_path, clean={"fill": 3})
     assert not third.reused
     write_raster(path, np.full((1, 64, 64), 2, np.uint8))
@@ -316,17 +373,20 @@ def test_stage_file_reads_by_index_what_h5py_reads(tmp_path):
     with h5py.File(tmp_path / "s.h5") as file:
         assert np.array_equal(file["image"][:], images)
         assert np.array_equal(file["y"][:], masks)
-    stage_file = StageFile(str(tmp_path / "s.h5"), ["image", "y"])
+    stage_files, path = StageFiles(["image", "y"]), str(tmp_path / "s.h5")
     for i in (0, 1, 57, 1000, len(images) - 1):
-        assert stage_file.read("image", i) == images[i].tobytes()
-        assert stage_file.read("y", i) == masks[i].tobytes()
-    stage_file.close()
+        assert stage_files.read(path, "image", i) == images[i].tobytes()
+        assert stage_files.read(path, "y", i) == masks[i].tobytes()
+    stage_files.close()
+    assert len(read_keys(path)[0]) == len(images)
 
 
 def test_a_stage_file_that_is_none_says_what_to_do(tmp_path):
     (tmp_path / "s.h5").write_bytes(b"nothing")
     with pytest.raises(JobError, match="remove it and convert again"):
-        StageFile(str(tmp_path / "s.h5"), ["image"])
+        StageFiles(["image"]).read(str(tmp_path / "s.h5"), "image", 0)
+    with pytest.raises(JobError, match="remove it and convert again"):
+        read_keys(str(tmp_path / "none.h5"))
 
 
 def test_features_describe_the_records(tmp_path):

@@ -54,6 +54,23 @@ def test_windows_hold_every_patch_once_with_its_pixels(edge, size, stride, block
     assert len(seen) == grid.count
 
 
+def test_an_uneven_grid_whose_span_is_a_multiple_of_the_tile():
+    # Offsets 0, 96, 128 span 192 = 3 x 64, as three patches edge to edge would.
+    scene = np.arange(192 * 192, dtype=np.float32).reshape(1, 192, 192)
+    grid = Grid(192, 192, 64, 96, "shift")
+    for window in grid.windows(4, (512, 512), 10**9):
+        out = np.empty((window.count, 64, 64, 1), np.float32)
+        cut(scene[:, : window.height, : window.width], window, 64, out)
+        for patch, r, c in zip(out, *window.corners(), strict=True):
+            assert np.array_equal(patch[..., 0], scene[0, r : r + 64, c : c + 64])
+
+
+def test_overlapping_patches_stay_within_the_budget():
+    grid = Grid(4096, 4096, 64, 8, "drop")
+    most = max(w.count * 64 * 64 * 8 for w in grid.windows(8, (512, 512), 16 << 20))
+    assert most <= 16 << 20
+
+
 def test_cut_converts_to_the_datasets_dtype():
     grid = Grid(8, 8, 4, 4, "drop")
     (window,) = grid.windows(1, (8, 8), 10**6)
