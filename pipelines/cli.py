@@ -28,35 +28,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = join_numbers(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
     try:
-        parser = build_parser(metadata.version("scenefeed"))
-        command = argv[0] if argv else ""
-        own = command_flags(parser, command)
-        if foreign := foreign_flags(argv, own) if own else []:
-            # Beam knows flags of convert's names (--dry_run): they are not meant for shard.
-            wrong = (
-                foreign
-                if command not in ("convert", "shard")
-                else [flag for flag in foreign if flag in command_flags(parser, "convert")]
-            )
-            if wrong:
-                parser.error(unknown_flag(wrong[0], own))
-            from . import runner
-
-            argv = runner.join_beam_flags(argv, own)
-        args, rest = parser.parse_known_args(argv)
-        # What is left is Beam's; a word among it is a scene that stands behind flags.
-        words = [token for token in rest if not token.startswith("-")]
-        if words and command != "convert":
-            parser.error(f"unexpected argument {words[0]}")
-        if words:
-            args.scenes += words
-            rest = [token for token in rest if token not in words]
+        args, rest = _parse(argv)
         return _COMMANDS[args.command](args, rest, started)
     except KeyboardInterrupt:
         print("scenefeed: interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as e:
         return _fail(e, verbose)
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and those of its flags that are Beam's.
+
+    Raises:
+      ConfigError: a flag that neither Beam nor we know.
+      SystemExit: any other mistake; 2, after one line.
+    """
+    parser = build_parser(metadata.version("scenefeed"))
+    command = argv[0] if argv else ""
+    beams = command in ("convert", "shard")
+    own = command_flags(parser, command)
+    foreign = foreign_flags(argv, own) if own else []
+    # Beam knows flags of convert's names (--dry_run): they are not meant for shard.
+    wrong = [f for f in foreign if not beams or f in command_flags(parser, "convert")]
+    if wrong:
+        parser.error(unknown_flag(wrong[0], own))
+    if foreign:
+        from . import runner
+
+        argv = runner.join_beam_flags(argv, own)
+    args, rest = parser.parse_known_args(argv)
+    # What is left is Beam's; a word among it is a scene that stands behind flags.
+    words = [token for token in rest if not token.startswith("-")]
+    if words and command != "convert":
+        parser.error(f"unexpected argument {words[0]}")
+    if words:
+        args.scenes += words
+    return args, [token for token in rest if token not in words]
 
 
 def _fail(error: Exception, verbose: bool) -> int:

@@ -16,9 +16,9 @@ from apache_beam.pvalue import AsList, AsSingleton
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
 from ..transforms.config import Config, ConfigError
 from ..transforms.errors import DeadLetter
+from ..transforms.headers import SceneHeader
 from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Plan, Stage, recount
 from ..transforms.planning import PlannedScene, features
-from ..transforms.rasters import SceneHeader
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import STAGE_SECTIONS, StagedScene

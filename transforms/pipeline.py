@@ -20,8 +20,8 @@ from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .config import Config
 from .errors import DeadLetter, as_scene_error
+from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
-from .rasters import SceneHeader
 from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
 from .stagefile import read_keys

@@ -11,7 +11,8 @@ import numpy as np
 from ..loader.spec import Feature
 from .config import Config
 from .errors import DeadLetter, as_scene_error
-from .rasters import SceneHeader, gdal_environment, read_header
+from .headers import SceneHeader, read_header
+from .rasters import gdal_environment
 from .scenes import SceneFiles
 from .staging import columns, require_same_layout
 

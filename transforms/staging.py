@@ -16,7 +16,8 @@ import numpy as np
 from .cleaning import clean
 from .config import Config
 from .errors import SceneError
-from .rasters import WINDOW_BYTES, SceneHeader, SceneReader, fills, gdal_environment
+from .headers import SceneHeader, fills
+from .rasters import WINDOW_BYTES, SceneReader, gdal_environment
 from .scenes import SceneFiles
 from .splits import split_indexes
 from .stagefile import is_whole, read_keys, writing

@@ -11,7 +11,7 @@ from scenefeed.transforms.assign import (
     plan_shards,
 )
 from scenefeed.transforms.config import parse
-from scenefeed.transforms.rasters import SceneHeader
+from scenefeed.transforms.headers import SceneHeader
 from scenefeed.transforms.splits import patch_hashes, split_indexes
 from scenefeed.transforms.staging import StagedScene
 
