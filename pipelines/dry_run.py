@@ -33,19 +33,19 @@ def plan_report(
     rows: list[dict[str, Any]] = []
     counts: dict[str, dict[str, int]] = {}
     for scene in planned:
-        assert layout is not None
+        if layout is None:
+            break
         try:
             header = fit(scene, layout).header
         except SceneError as e:
             dead.append(DeadLetter.of(scene.scene.id, e))
             continue
-        window = header.grid(config)
-        corners = _corners(window)
-        counts[scene.scene.id] = split_counts(config, scene.scene.id, *corners)
+        grid = header.grid(config)
+        counts[scene.scene.id] = split_counts(config, scene.scene.id, *grid.corners())
         rows.append({
             "id": scene.scene.id, "width": header.width, "height": header.height,
             "bands": list(header.bands), "dtype": header.dtype,
-            "grid": [len(window.rows), len(window.cols)], "patches": window.count,
+            "grid": [len(grid.rows), len(grid.cols)], "patches": grid.count,
         })  # fmt: skip
     each = record_bytes(layout, config) if layout else 0
     plans = plan_shards(counts, each, config)
@@ -60,13 +60,6 @@ def plan_report(
         "skipped": [json.loads(d.to_json()) for d in dead],
     }
     return report, dead
-
-
-def _corners(grid: Any) -> tuple[Any, Any]:
-    import numpy as np
-
-    rows, cols = np.meshgrid(grid.rows, grid.cols, indexing="ij")
-    return rows.ravel(), cols.ravel()
 
 
 def dry_run(

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..loader.spec import Feature
 from .config import Config
-from .errors import DeadLetter, as_scene_error
+from .errors import DeadLetter, SceneError, as_scene_error
 from .headers import SceneHeader, read_header
 from .rasters import gdal_environment
 from .scenes import SceneFiles
-from .staging import columns, require_same_layout
+from .staging import columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,16 @@ def fit(planned: PlannedScene, layout: SceneHeader) -> PlannedScene:
     Raises:
       SceneError: its bands differ from the dataset's.
     """
-    file = planned.scene.files[0]
-    return dataclasses.replace(planned, header=require_same_layout(planned.header, layout, file))
+    header = planned.header
+    if header.bands != layout.bands:
+        raise SceneError(
+            f"has bands {', '.join(header.bands)}, but most scenes have {', '.join(layout.bands)}: "
+            "choose common ones with scenes.bands, or convert it apart",
+            step="plan",
+            file=planned.scene.files[0],
+        )
+    header = dataclasses.replace(header, dtype=layout.dtype, label_dtypes=layout.label_dtypes)
+    return dataclasses.replace(planned, header=header)
 
 
 def features(layout: SceneHeader, config: Config) -> dict[str, Feature]:

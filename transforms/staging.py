@@ -15,7 +15,6 @@ import numpy as np
 
 from .cleaning import clean
 from .config import Config
-from .errors import SceneError
 from .headers import SceneHeader, fills
 from .rasters import WINDOW_BYTES, SceneReader, gdal_environment
 from .scenes import SceneFiles
@@ -215,18 +214,3 @@ def _attributes(scene: SceneFiles, header: SceneHeader, fingerprint: str) -> dic
         "source": list(scene.files),
         "fingerprint": fingerprint,
     }
-
-
-def require_same_layout(header: SceneHeader, layout: SceneHeader, file: str) -> SceneHeader:
-    """The scene's header with the dataset's dtypes.
-
-    Raises:
-      SceneError: its bands are not the dataset's.
-    """
-    if header.bands != layout.bands:
-        raise SceneError(
-            f"has bands {', '.join(header.bands)}, but most scenes have {', '.join(layout.bands)}: "
-            "choose common ones with scenes.bands, or convert it apart",
-            step="plan", file=file,
-        )  # fmt: skip
-    return dataclasses.replace(header, dtype=layout.dtype, label_dtypes=layout.label_dtypes)

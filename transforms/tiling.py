@@ -48,8 +48,7 @@ class Window:
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """The patches' corners, row-major: two int32 arrays (count,)."""
-        r, c = np.meshgrid(self.rows, self.cols, indexing="ij")
-        return r.ravel().astype(np.int32), c.ravel().astype(np.int32)
+        return _corners(self.rows, self.cols)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +72,10 @@ class Grid:
     @property
     def count(self) -> int:
         return len(self.rows) * len(self.cols)
+
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """All patches' corners, row-major: two int32 arrays (count,)."""
+        return _corners(self.rows, self.cols)
 
     def windows(self, pixel_bytes: int, block: tuple[int, int], budget: int) -> Iterator[Window]:
         """Windows that together hold every patch once, each within about ``budget`` bytes, as
@@ -142,3 +145,8 @@ def cut(pixels: np.ndarray, window: Window, size: int, out: np.ndarray) -> None:
 
 def _edge_to_edge(starts: np.ndarray, size: int) -> bool:
     return bool((np.diff(starts) == size).all())
+
+
+def _corners(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r, c = np.meshgrid(rows, cols, indexing="ij")
+    return r.ravel().astype(np.int32), c.ravel().astype(np.int32)
