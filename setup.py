@@ -3,7 +3,13 @@
 from setuptools import setup
 
 setup(
-    packages=["scenefeed.pipelines", "scenefeed.transforms", "scenefeed.loader"],
+    packages=[
+        "scenefeed.pipelines",
+        "scenefeed.transforms",
+        "scenefeed.transforms.labels",
+        "scenefeed.transforms.sources",
+        "scenefeed.loader",
+    ],
     package_dir={
         "scenefeed.pipelines": "pipelines",
         "scenefeed.transforms": "transforms",

@@ -33,6 +33,8 @@ class Feature:
       bands: the image's band names, in order of the last axis.
       names: a class label's names, by id.
       ignore: label values that mean "do not learn from this pixel".
+      scale: (factor, offset) where values were packed into integers: the cleaned value is
+        stored value x factor + offset.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +44,7 @@ class Feature:
     bands: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     ignore: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         required = ("shape", "dtype", "kind", "encoding")

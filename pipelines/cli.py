@@ -74,8 +74,7 @@ def _fail(error: Exception, verbose: bool) -> int:
     usage: tuple[type[Exception], ...] = ()
     known: tuple[type[Exception], ...] = (DatasetError,)
     try:
-        from ..transforms.config import ConfigError
-        from ..transforms.errors import JobError
+        from ..transforms.errors import ConfigError, JobError
 
         usage, known = (ConfigError,), (DatasetError, ConfigError, JobError)
     except ModuleNotFoundError:
@@ -98,7 +97,7 @@ def _fail(error: Exception, verbose: bool) -> int:
 
 def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
-    from ..transforms.scenes import find_scenes
+    from ..transforms.finding import find_scenes
 
     scenes = find_scenes(config, base)
     out = Path(args.output).absolute()

@@ -14,14 +14,14 @@ import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
-from ..transforms.config import Config, ConfigError
-from ..transforms.errors import DeadLetter
+from ..transforms.config import STAGE_SECTIONS, Config
+from ..transforms.errors import ConfigError, DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Plan, Stage, recount
+from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Plan, Stage
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
-from ..transforms.staging import STAGE_SECTIONS, StagedScene
+from ..transforms.staging import StagedScene
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
@@ -45,8 +45,7 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
         staged = (
             pipeline
             | "StagedScenes" >> beam.Create(list(scenes))
-            | "SpreadScenes" >> beam.Reshuffle()
-            | "Recount" >> beam.Map(recount, run.config).with_output_types(StagedScene)
+            | "SpreadScenes" >> beam.Reshuffle().with_output_types(StagedScene)
         )
         layout = (
             staged
@@ -65,6 +64,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any) -> None:
+    chosen = staged | "Choose" >> Choose(run.config, layout)
+    staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
     shards = staged | "Write" >> AssignAndWrite(run.config, f"{run.out}/{RECORDS}", layout)
     (
         pipeline
@@ -75,7 +76,7 @@ def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: A
 
 
 def _as_planned(scene: StagedScene) -> PlannedScene:
-    return PlannedScene(SceneFiles(scene.id, scene.files, (), {}), scene.header)
+    return PlannedScene(SceneFiles(scene.id, ()), scene.header)
 
 
 def _finish(
@@ -88,8 +89,8 @@ def _finish(
 
 def inputs_fingerprint(config: Config, scenes: Iterable[SceneFiles]) -> str:
     """What a dataset was made from: every scene's files, and the whole configuration."""
-    stage = config.digest(*STAGE_SECTIONS)
-    lines = [config.digest("name", "split", "records"), *(s.fingerprint(stage) for s in scenes)]
+    stage = config.stage_digest()
+    lines = [config.record_digest(), *(s.fingerprint(stage) for s in scenes)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -203,11 +204,14 @@ def check_reshard(config: Config, written: dict[str, Any]) -> None:
         difference = _difference(written.get(section), config.resolved()[section], section)
         if difference:
             raise ConfigError(f"{difference}: that needs the scenes: use `scenefeed convert`")
+    before = written.get("sample", {}).get("labelled", False)
+    if config.sample.labelled != before:
+        raise ConfigError("sample.labelled changed: that needs the scenes: use `scenefeed convert`")
 
 
 def reshard_fingerprint(config: Config, scenes: Iterable[StagedScene]) -> str:
     """As ``inputs_fingerprint``, from what the stage files remember of their inputs."""
-    lines = [config.digest("name", "split", "records"), *(s.fingerprint for s in scenes)]
+    lines = [config.record_digest(), *(s.fingerprint for s in scenes)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

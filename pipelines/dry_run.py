@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..transforms.assign import plan_shards
+from ..transforms.choosing import Choice, splits_of
 from ..transforms.config import Config
 from ..transforms.errors import DeadLetter, SceneError
 from ..transforms.planning import PlannedScene, agree, fit, plan_scene, record_bytes
 from ..transforms.scenes import SceneFiles
-from ..transforms.staging import split_counts
 
 
 def plan_report(
@@ -23,7 +23,7 @@ def plan_report(
 ) -> tuple[dict[str, Any], list[DeadLetter]]:
     """What a run would do: scenes with grids and patches, bytes, shards; and what it would skip.
 
-    Patches are counted before ``min_valid``, which only pixels can tell.
+    Patches are counted before ``min_valid`` and ``sample``, which only pixels can tell.
     """
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda s: plan_scene(s, config), scenes))
@@ -33,19 +33,19 @@ def plan_report(
     rows: list[dict[str, Any]] = []
     counts: dict[str, dict[str, int]] = {}
     for scene in planned:
-        if layout is None:
-            break
         try:
-            header = fit(scene, layout).header
+            header = fit(scene, layout or scene.header).header
+            grid = header.grid(config)
+            corners = grid.corners()
+            splits = splits_of(config, scene.scene.id, header, *corners)
         except SceneError as e:
             dead.append(DeadLetter.of(scene.scene.id, e))
             continue
-        grid = header.grid(config)
-        counts[scene.scene.id] = split_counts(config, scene.scene.id, *grid.corners())
+        counts[scene.scene.id] = Choice(*corners, splits).counts(config)
         rows.append({
-            "id": scene.scene.id, "width": header.width, "height": header.height,
-            "bands": list(header.bands), "dtype": header.dtype,
-            "grid": [len(grid.rows), len(grid.cols)], "patches": grid.count,
+            "id": scene.scene.id, "width": header.where.width, "height": header.where.height,
+            "bands": list(header.bands), "dtype": header.dtype, "grid": list(grid.shape),
+            "patches": grid.count, "assumed": list(header.where.assumed),
         })  # fmt: skip
     each = record_bytes(layout, config) if layout else 0
     plans = plan_shards(counts, each, config)
@@ -53,7 +53,7 @@ def plan_report(
     report = {
         "scenes": rows,
         "patches": patches,
-        "splits": {k: sum(c[k] for c in counts.values()) for k in config.fractions},
+        "splits": {k: sum(c[k] for c in counts.values()) for k in config.splits},
         "shards": {k: p.num_shards for k, p in plans.items()},
         "record_bytes": patches * each,
         "stage_bytes": patches * each,

@@ -278,12 +278,20 @@ def config_from(args: argparse.Namespace, below: dict[str, Any] | None = None) -
 
     values, base, where = dict(below or {}), Path.cwd(), "command line"
     if args.config:
-        values = layer(values, load_yaml(args.config))
         base, where = Path(args.config).absolute().parent, args.config
+        values = layer(values, _with_zones(load_yaml(args.config), base))
     given = overrides(args)
     if given.get("scenes", {}).get("paths"):
         given["scenes"]["paths"] = [_from_here(p) for p in args.scenes]
     return parse(layer(values, given), where), base
+
+
+def _with_zones(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The polygons of a split by their absolute path: `scenefeed shard` goes without the YAML."""
+    split = values.get("split")
+    if isinstance(split, dict) and isinstance(split.get("path"), str):
+        return {**values, "split": {**split, "path": str(base / split["path"])}}
+    return values
 
 
 def layer(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

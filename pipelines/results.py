@@ -63,7 +63,7 @@ def finish(
     out, config = Path(run.out), run.config
     scenes = sorted(scenes, key=lambda s: s.id)
     dead = sorted(dead, key=lambda d: (d.scene, d.step))
-    shards = sorted(shards, key=lambda s: (list(config.fractions).index(s.split), s.number))
+    shards = sorted(shards, key=lambda s: (config.splits.index(s.split), s.number))
     write_text(out / SCENES, "".join(s.to_json() + "\n" for s in scenes))
     write_text(out / ERRORS, "".join(d.to_json() + "\n" for d in dead))
     splits = {
@@ -71,7 +71,7 @@ def finish(
             Shard(os.path.relpath(s.path, out), s.num_examples, s.num_bytes, s.sha256)
             for s in shards if s.split == name
         )
-        for name in config.fractions
+        for name in config.splits
     }  # fmt: skip
     whole = any(s.num_examples for s in splits.values())
     spec = DatasetSpec(
@@ -108,8 +108,11 @@ def _metrics(
             "grid": sum(s.grid_count for s in scenes),
             "kept": kept,
             "dropped": sum(s.grid_count - s.count for s in scenes),
+            "repeated_in_scene": sum(s.repeated for s in scenes),
             "by_split": {k: s.num_examples for k, s in spec.splits.items()},
         },
+        "tallies": _summed(s.tallies for s in scenes),
+        "duplicate_scenes": duplicate_scenes(scenes),
         "bytes": {
             "source": source,
             "pixels": sum(s.read_bytes for s in fresh),
@@ -128,6 +131,22 @@ def _metrics(
         "versions": versions(),
         "config": spec.config,
     }
+
+
+def _summed(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for name, number in (item for each in tallies for item in each.items()):
+        total[name] = total.get(name, 0) + number
+    return total
+
+
+def duplicate_scenes(scenes: Iterable[StagedScene]) -> list[list[str]]:
+    """Ids of scenes whose staged images are the same, byte for byte."""
+    alike: dict[str, list[str]] = {}
+    for scene in scenes:
+        if scene.content:
+            alike.setdefault(scene.content, []).append(scene.id)
+    return [ids for ids in alike.values() if len(ids) > 1]
 
 
 def _conversion(

@@ -15,8 +15,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from ..transforms.config import ConfigError
-from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, JobError
+from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
 from .options import foreign_flags, unknown_flag
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")

@@ -11,7 +11,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from ..transforms.config import ConfigError
+from ..transforms.errors import ConfigError
 
 LOOKS = 4  # of the speckle
 STRIP = 512

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from .choosing import Choice
 from .config import Config
-from .splits import key_hash, patch_hashes, split_indexes
+from .splits import key_hash, patch_hashes
 from .staging import StagedScene
 
 # How many stage files one shard may draw from. Past it, scenes form groups with shards of their
@@ -64,7 +65,7 @@ def plan_shards(
       config: ``records.num_shards`` is exact, for each split; else ``records.shard_mb`` decides.
     """
     records, plans = config.records, {}
-    for split in config.fractions:
+    for split in config.splits:
         scenes = {i: c[split] for i, c in counts.items() if c.get(split)}
         total = sum(scenes.values())
         if not total:
@@ -98,18 +99,17 @@ def _spread(scenes: Mapping[str, int], shards: int, seed: int) -> SplitPlan:
 
 
 def assign_scene(
-    scene: StagedScene, rows: np.ndarray, cols: np.ndarray, plans: Mapping[str, SplitPlan],
-    config: Config,
-) -> Iterator[tuple[str, int, Pointers]]:  # fmt: skip
+    scene: StagedScene, choice: Choice, plans: Mapping[str, SplitPlan], config: Config
+) -> Iterator[tuple[str, int, Pointers]]:
     """Yields (split, shard, pointers) for one scene.
 
     A patch's place is a 64-bit hash of (seed, key): its upper half chooses the shard among its
     group's, the whole orders records within the shard.
     """
+    rows, cols = choice.rows, choice.cols
     order = patch_hashes(config.records.seed, "order", scene.id, rows, cols)
-    splits = split_indexes(config, scene.id, rows, cols)
-    for number, split in enumerate(config.fractions):
-        index = np.flatnonzero(splits == number).astype(np.int32)
+    for number, split in enumerate(config.splits):
+        index = np.flatnonzero(choice.splits == number).astype(np.int32)
         if not len(index):
             continue
         span = plans[split].ranges[plans[split].group_of[scene.id]]

@@ -10,181 +10,119 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Tag, ValidationError, field_validator, model_validator
+
+from .errors import ConfigError
+from .labels import KINDS, Label
+from .sections import (
+    Clean,
+    Records,
+    Sample,
+    Scenes,
+    Section,
+    Split,
+    Statistics,
+    TargetGrid,
+    Tile,
+)
+
+# What decides a stage file: it is written again when one of them changes.
+STAGE_SECTIONS = ("scenes", "grid", "labels", "scalars", "clean", "tile")
+# What decides the records, beside the stage files.
+RECORD_SECTIONS = ("name", "sample", "split", "records")
+RESERVED = ("image", "row", "col", "valid", "hash", "scene_id")
 
 
-class ConfigError(Exception):
-    """A configuration or a command line that cannot be run; the message says how to mend it."""
+def _kind(value: Any) -> str:
+    return str(value.get("kind", "raster") if isinstance(value, dict) else value.kind)
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants"
-    )
-
-
-class Scenes(Section):
-    """Which files, how they group into scenes, and what their bands are called."""
-
-    paths: tuple[str, ...] = ()
-    id: str | None = None
-    bands: tuple[str, ...] | dict[str, str] | None = None
-
-    @field_validator("paths", mode="before")
-    @classmethod
-    def _one_path(cls, v: Any) -> Any:
-        return (v,) if isinstance(v, str) else v
-
-    @field_validator("bands")
-    @classmethod
-    def _some_bands(cls, v: Any) -> Any:
-        if v is not None and not v:
-            raise ValueError("names no band: leave it out to take all bands")
-        if isinstance(v, tuple) and len(set(v)) < len(v):
-            raise ValueError(f"a band is named twice in {', '.join(v)}")
-        return v
-
-    @field_validator("id")
-    @classmethod
-    def _regex(cls, v: str | None) -> str | None:
-        import re
-
-        if v is not None:
-            try:
-                groups = re.compile(v).groups
-            except re.error as e:
-                raise ValueError(f"{v!r} is not a regular expression ({e})") from None
-            if groups < 1:
-                raise ValueError(f"{v!r} has no group: put the id in parentheses, (.+)_S1")
-        return v
-
-
-class RasterLabel(Section):
-    """A mask on the scene's grid, found by the scene's id."""
-
-    kind: Literal["raster"] = "raster"
-    path: str
-    ignore: tuple[int, ...] = ()
-
-    @field_validator("path")
-    @classmethod
-    def _has_id(cls, v: str) -> str:
-        if "{id}" not in v:
-            raise ValueError(f"{v!r} does not name the scene: put {{id}} where its id stands")
-        return v
-
-
-class Clean(Section):
-    """What makes a pixel valid, and what becomes of the others."""
-
-    nodata: float | Literal["auto", "none"] = "auto"
-    fill: float | tuple[float, ...] = 0.0
-    min_valid: Annotated[float, Field(ge=0, le=1)] = 0.0
-    to_db: bool = False
-    clip: tuple[float, float] | None = None
-
-    @field_validator("clip")
-    @classmethod
-    def _ordered(cls, v: tuple[float, float] | None) -> tuple[float, float] | None:
-        if v is not None and not v[0] < v[1]:
-            raise ValueError(f"{list(v)}: the lower limit must be below the upper")
-        return v
-
-
-class Tile(Section):
-    """The patch grid, in pixels."""
-
-    size: Annotated[int, Field(ge=1, le=65536)] = 64
-    stride: Annotated[int, Field(ge=1)] | None = None
-    edge: Literal["drop", "pad", "shift"] = "drop"
-
-    @property
-    def step(self) -> int:
-        return self.stride or self.size
-
-
-class Split(Section):
-    """How patches are divided. ``block`` is in pixels of the scene's grid."""
-
-    by: Literal["patch", "scene", "block"] = "patch"
-    block: Annotated[int, Field(ge=1)] | None = None
-    fractions: dict[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
-
-    @field_validator("fractions")
-    @classmethod
-    def _sums_to_one(cls, v: dict[str, float]) -> dict[str, float]:
-        for name, share in v.items():
-            if not (name.isidentifier() and share >= 0):
-                raise ValueError(
-                    f"{name}: {share}: a split is a plain name with a share from 0 to 1"
-                )
-        if not math.isclose(sum(v.values()), 1, abs_tol=1e-6):
-            raise ValueError(f"the shares add up to {sum(v.values()):g}, not to 1")
-        return v
-
-    @model_validator(mode="after")
-    def _block_for_block(self) -> Split:
-        if (self.by == "block") != (self.block is not None):
-            raise ValueError(
-                "by: block needs block: its side in pixels, as in {by: block, block: 5000}"
-                if self.by == "block" else f"block is for by: block, and by is {self.by}"
-            )  # fmt: skip
-        return self
-
-
-class Records(Section):
-    """Shards. ``num_shards`` is exact, for each split; else ``shard_mb`` (10^6 bytes) decides."""
-
-    shard_mb: Annotated[float, Field(gt=0)] = 128
-    num_shards: Annotated[int, Field(ge=1, le=99999)] | None = None
-    seed: int = 0
-    compression: Literal["none", "gzip"] = "none"
-
-
-class Statistics(Section):
-    """Nothing but ``none`` yet: statistics are not part of this version."""
-
-    normalize: Literal["none"] = "none"
+if TYPE_CHECKING:
+    AnyLabel = Label
+else:
+    AnyLabel = Annotated[
+        Union[tuple(Annotated[model, Tag(kind)] for kind, model in KINDS.items())],  # noqa: UP007
+        Discriminator(_kind),
+    ]
 
 
 class Config(Section):
-    """A whole configuration. Paths are relative to ``base`` (the YAML's folder)."""
+    """A whole configuration. Paths are relative to the YAML's folder."""
 
     name: str = "scenes"
     scenes: Scenes = Scenes()
-    labels: dict[str, RasterLabel] = {}
+    grid: TargetGrid | None = None
+    labels: dict[str, AnyLabel] = {}
+    scalars: tuple[str, ...] = ()
     clean: Clean = Clean()
     tile: Tile = Tile()
+    sample: Sample = Sample()
     split: Split | None = None
     records: Records = Records()
     statistics: Statistics = Statistics()
 
     @field_validator("labels")
     @classmethod
-    def _label_names(cls, v: dict[str, RasterLabel]) -> dict[str, RasterLabel]:
+    def _label_names(cls, v: dict[str, Label]) -> dict[str, Label]:
         for name in v:
-            if not name.isidentifier() or name in ("image", "row", "col", "valid", "scene_id"):
-                raise ValueError(f"{name!r} cannot be a label's name: use another plain word")
+            _plain_name(name, "a label's")
         return v
 
+    @field_validator("scalars")
+    @classmethod
+    def _scalar_names(cls, v: tuple[str, ...]) -> tuple[str, ...]:
+        for name in v:
+            _plain_name(name, "a scalar's")
+        return v
+
+    @model_validator(mode="after")
+    def _labels_that_are_there(self) -> Config:
+        balance, label = self.sample.balance, None
+        if balance is not None:
+            label = self.labels.get(balance.label)
+            if label is None:
+                known = ", ".join(self.labels) or "there is none"
+                raise ValueError(f"sample.balance.label {balance.label!r} is no label: {known}")
+        for name in self.sample.splits or ():
+            if name not in self.splits:
+                raise ValueError(
+                    f"sample.splits: no split {name!r}: there are {', '.join(self.splits)}"
+                )
+        return self
+
     @property
-    def fractions(self) -> dict[str, float]:
-        return self.split.fractions if self.split else {"train": 1.0}
+    def splits(self) -> list[str]:
+        """The names of the splits, in order."""
+        return self.split.names if self.split else ["train"]
 
     def resolved(self) -> dict[str, Any]:
         """As dataset.json holds it: every key, with its default where none was given."""
         return dict(_json_numbers(self.model_dump(mode="json")))
 
-    def digest(self, *sections: str) -> str:
-        """sha256 over the sections that decide a result. Which files there are does not count:
-        that is for fingerprints of scenes."""
+    def stage_digest(self) -> str:
+        """sha256 over what decides a stage file. Which files there are does not count: that is
+        for fingerprints of scenes."""
         whole = self.resolved()
         whole["scenes"].pop("paths")
-        text = json.dumps({k: whole[k] for k in sections}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        parts = {k: whole[k] for k in STAGE_SECTIONS} | {"labelled": self.sample.labelled}
+        return _sha256(parts)
+
+    def record_digest(self) -> str:
+        """sha256 over what decides the records, given the stage files."""
+        whole = self.resolved()
+        return _sha256({k: whole[k] for k in RECORD_SECTIONS})
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _plain_name(name: str, whose: str) -> None:
+    if not name.isidentifier() or name in RESERVED:
+        raise ValueError(f"{name!r} cannot be {whose} name: use another plain word")
 
 
 def _json_numbers(value: Any) -> Any:
@@ -227,35 +165,45 @@ def parse(values: dict[str, Any], where: str) -> Config:
 
 
 def _one_line(error: Any) -> str:
-    location = [str(x) for x in error["loc"] if str(x) not in _UNION_ARMS]
+    location = [str(x) for x in error["loc"]]
+    kind = location.pop(2) if location[:1] == ["labels"] and len(location) > 2 else ""
+    location = [x for x in location if not _is_arm(x)]
     path = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = _keys_at(location[:-1], kind)
         near = difflib.get_close_matches(location[-1], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"{path}: unknown key; {hint}"
+    if error["type"] == "union_tag_invalid":
+        given = error["ctx"]["tag"]
+        near = difflib.get_close_matches(given, KINDS, 1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        return f"{path}.kind: {given!r} is not one of {', '.join(KINDS)}{hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
     given = error.get("input")
     plain = given is None or isinstance(given, str | int | float | bool)
-    return f"{path}: {message}" + (
-        f", not {given!r}" if plain and error["type"] != "value_error" else ""
+    line = f"{path}: {message}" if path else message
+    return line + (f", not {given!r}" if plain and error["type"] != "value_error" else "")
+
+
+def _is_arm(part: str) -> bool:
+    """Whether a part of a location is an arm of a union: pydantic's business, not the user's."""
+    return (
+        bool(set("[(") & set(part))
+        or part in ("float", "int", "str", "bool")
+        or part.startswith("constrained-")
     )
 
 
-# Which arm of a union failed is pydantic's business, not the user's.
-_UNION_ARMS = {
-    "float", "literal['auto','none']", "tuple[float, ...]", "tuple[str, ...]", "dict[str,str]",
-    "constrained-int", "int", "function-after[_block_for_block(), Split]",
-}  # fmt: skip
-
-
-def _keys_at(location: list[str]) -> list[str]:
+def _keys_at(location: list[str], kind: str) -> list[str]:
+    if kind in KINDS:
+        return list(KINDS[kind].model_fields)
     model: Any = Config
     for name in location:
         field = model.model_fields.get(name)
         if field is None:
-            continue  # a label's own name
+            continue
         arms = [field.annotation, *get_args(field.annotation)]
         model = next((a for a in arms if isinstance(a, type) and issubclass(a, Section)), model)
     return list(model.model_fields)

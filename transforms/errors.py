@@ -9,10 +9,17 @@ import json
 # Failures of the machine, not of a scene: no space, quota, read-only, no more open files.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
+# GDAL quotes whole documents in some errors.
+MOST_WORDS = 400
+
 MAKE_ROOM = (
     "make room or choose another --output, then run the same command again "
     "(finished scenes are kept)"
 )
+
+
+class ConfigError(Exception):
+    """A configuration or a command line that cannot be run; the message says how to mend it."""
 
 
 class JobError(Exception):
@@ -68,7 +75,8 @@ def describe(error: BaseException) -> str:
         words.append(str(cause))
         cause = cause.__cause__
     useful = [w for w in words if w and "previous exception" not in w]
-    return " ".join((useful or words)[-1].split())
+    line = " ".join((useful or words)[-1].split())
+    return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]} ..."
 
 
 def as_scene_error(error: Exception, step: str, file: str) -> SceneError:

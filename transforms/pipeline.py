@@ -1,6 +1,6 @@
 """The PTransforms of convert and shard: wiring alone, the work is in plain functions.
 
-    Plan -> Stage -> Assign -> WriteShards
+    Plan -> Stage -> Choose -> Assign -> WriteShards
 
 Elements are headers, counts and pointers. Pixels go from a scene to its stage file, and from
 there to a shard, inside one function call each.
@@ -18,14 +18,14 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
+from .choosing import Rates, choose, count_classes, rates_of
 from .config import Config
-from .errors import DeadLetter, as_scene_error
+from .errors import DeadLetter, SceneError, as_scene_error
 from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
 from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
-from .stagefile import read_keys
-from .staging import StagedScene, split_counts, stage_scene
+from .staging import StagedScene, stage_scene
 
 DEAD = "dead_letters"
 
@@ -101,7 +101,7 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
             self._dead.inc()
             yield TaggedOutput(DEAD, DeadLetter.of(planned.scene.id, error))
             return
-        self._patches.inc(staged.count)
+        self._patches.inc(staged.staged)
         self._bytes.inc(staged.read_bytes)
         yield staged
 
@@ -120,6 +120,59 @@ class Agree(beam.CombineFn):  # type: ignore[misc]
 
     def extract_output(self, held: list[PlannedScene]) -> SceneHeader | None:
         return agree(held)
+
+
+@beam.typehints.with_input_types(StagedScene)
+class Choose(beam.PTransform):  # type: ignore[misc]
+    """StagedScene in; the same with its patches split, sampled and counted out, and dead letters
+    under ``DEAD``.
+
+    Args:
+      config: the configuration.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+    """
+
+    def __init__(self, config: Config, layout: Any):
+        super().__init__()
+        self._config, self._layout = config, layout
+
+    def expand(self, staged: Any) -> Any:
+        rates = (
+            staged
+            | "CountClasses" >> beam.ParDo(_CountClasses(self._config))
+            | "AllClasses" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config)
+        )
+        return staged | "ChoosePatches" >> beam.ParDo(
+            _Choose(self._config), AsSingleton(rates)
+        ).with_outputs(DEAD, main="main")
+
+
+class _CountClasses(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config):
+        self._config = config
+
+    def process(self, scene: StagedScene) -> Iterator[Any]:
+        try:
+            yield count_classes(scene, self._config)
+        except SceneError:
+            return  # _Choose meets the same, and makes the dead letter
+
+
+class _Choose(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config):
+        self._config = config
+        self._dead = Metrics.counter("scenefeed", "scenes-failed")
+
+    def process(self, scene: StagedScene, rates: Rates) -> Iterator[Any]:
+        try:
+            counts = choose(scene, self._config, rates).counts(self._config)
+        except Exception as e:
+            self._dead.inc()
+            error = as_scene_error(e, "split", scene.files[0])
+            yield TaggedOutput(DEAD, DeadLetter.of(scene.id, error))
+            return
+        yield dataclasses.replace(scene, counts=counts, rates=rates)
 
 
 @beam.typehints.with_input_types(StagedScene)
@@ -147,7 +200,7 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
             counts | "PlanShards" >> beam.Map(_plan_shards, AsSingleton(self._layout), config)
         )
         found = AsSingleton(self._layout | "Features" >> beam.Map(_features, config))
-        splits = list(config.fractions)
+        splits = config.splits
         assigned = (
             staged
             | "SpreadStaged" >> beam.Reshuffle()
@@ -178,17 +231,11 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
         self._config = config
 
     def process(self, scene: StagedScene, plans: dict[str, SplitPlan]) -> Iterator[Any]:
-        rows, cols = read_keys(scene.path)
-        for split, shard, pointers in assign_scene(scene, rows, cols, plans, self._config):
+        choice = choose(scene, self._config, scene.rates)
+        for split, shard, pointers in assign_scene(scene, choice, plans, self._config):
             yield TaggedOutput(split, (shard, pointers))
 
 
-def recount(scene: StagedScene, config: Config) -> StagedScene:
-    """A staged scene with its patches counted anew, for another seed or other splits."""
-    counts = split_counts(config, scene.id, *read_keys(scene.path))
-    return dataclasses.replace(scene, counts=counts, reused=True)
-
-
 __all__ = [
-    "DEAD", "Agree", "AssignAndWrite", "Plan", "Pointers", "Stage", "WrittenShard", "recount",
+    "DEAD", "Agree", "AssignAndWrite", "Choose", "Plan", "Pointers", "Stage", "WrittenShard",
 ]  # fmt: skip

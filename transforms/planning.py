@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..loader.spec import Feature
 from .config import Config
-from .errors import DeadLetter, SceneError, as_scene_error
+from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader, read_header
 from .rasters import gdal_environment
 from .scenes import SceneFiles
@@ -31,11 +31,13 @@ def plan_scene(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
         with gdal_environment():
             return PlannedScene(scene, read_header(scene, config))
     except Exception as e:
-        return DeadLetter.of(scene.id, as_scene_error(e, "plan", scene.files[0]))
+        file = scene.files[0] if scene.assets else ""
+        return DeadLetter.of(scene.id, as_scene_error(e, "plan", file))
 
 
 def agree(planned: Iterable[PlannedScene]) -> SceneHeader | None:
-    """The dataset's layout: the bands that most scenes have, dtypes that hold all of those.
+    """The dataset's layout: the bands that most scenes have, dtypes that hold all of those, and
+    the names of every scene's classes.
 
     Of equally frequent bands, those of the scene whose id comes first. None without scenes.
     """
@@ -45,16 +47,54 @@ def agree(planned: Iterable[PlannedScene]) -> SceneHeader | None:
     frequency = Counter(p.header.bands for p in scenes)
     bands = max(frequency, key=lambda b: frequency[b])  # the first of equals, in order of id
     alike = [p.header for p in scenes if p.header.bands == bands]
-    labels = {
-        name: np.result_type(*(h.label_dtypes[name] for h in alike)).name
-        for name in alike[0].label_dtypes
+    merged = {
+        name: _merged(name, [h.columns[name] for h in alike if name in h.columns])
+        for name in alike[0].columns
     }
     dtype = np.result_type(*(h.dtype for h in alike)).name
-    return dataclasses.replace(alike[0], dtype=dtype, label_dtypes=labels)
+    return dataclasses.replace(alike[0], dtype=dtype, columns=merged)
+
+
+def _merged(name: str, found: Sequence[Feature]) -> Feature:
+    """One column as it holds every scene's values."""
+    first = found[0]
+    kinds = {f.kind for f in found}
+    if kinds == {"int", "value"}:
+        return Feature((), "float32", "value", "scalar")  # NaN where a scene has none
+    if len(kinds) > 1 and "text" in kinds and kinds <= {"int", "value", "text"}:
+        return Feature((), "string", "text", "scalar")
+    if len(kinds) > 1:
+        listed = " and ".join(sorted(kinds))
+        raise JobError(
+            f"label {name!r} is a {listed} in different scenes: say which with its task or classes"
+        )
+    dtype = first.dtype
+    if dtype != "string":
+        dtype = np.result_type(*(f.dtype for f in found)).name
+    return dataclasses.replace(first, dtype=dtype, names=_all_names([f.names for f in found]))
+
+
+def _all_names(found: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The classes' names by id: as declared where all scenes agree, else the sorted union, after
+    what all begin with (a mask's background)."""
+    different = set(found)
+    if len(different) == 1:
+        return found[0]
+    whole = [f for f in different if f]
+    background = whole[0][:1] if all(f[:1] == ("background",) for f in whole) else ()
+    rest = {n for f in whole for n in f[len(background) :]}
+    return (*background, *sorted(rest, key=_natural))
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
 
 
 def fit(planned: PlannedScene, layout: SceneHeader) -> PlannedScene:
-    """The scene with the dataset's dtypes.
+    """The scene with the dataset's dtypes and classes.
 
     Raises:
       SceneError: its bands differ from the dataset's.
@@ -67,22 +107,31 @@ def fit(planned: PlannedScene, layout: SceneHeader) -> PlannedScene:
             step="plan",
             file=planned.scene.files[0],
         )
-    header = dataclasses.replace(header, dtype=layout.dtype, label_dtypes=layout.label_dtypes)
+    header = dataclasses.replace(header, dtype=layout.dtype, columns=layout.columns)
     return dataclasses.replace(planned, header=header)
 
 
 def features(layout: SceneHeader, config: Config) -> dict[str, Feature]:
     """What dataset.json says of the records."""
-    found = {}
-    for name, (shape, dtype) in columns(layout, config).items():
-        if name == "image":
-            found[name] = Feature(shape, dtype, "image", "tensor", bands=layout.bands)
-        else:
-            ignore = config.labels[name].ignore
-            found[name] = Feature(shape, dtype, "mask", "tensor", ignore=ignore)
-    found["scene_id"] = Feature((), "string", "text", "scalar")
-    found["row"] = found["col"] = Feature((), "int64", "int", "scalar")
-    return found
+    shape, dtype = columns(layout, config)["image"]
+    image = Feature(shape, dtype, "image", "tensor", bands=layout.bands, scale=_scale(config))
+    keys = {
+        "row": Feature((), "int64", "int", "scalar"),
+        "col": Feature((), "int64", "int", "scalar"),
+    }
+    text = Feature((), "string", "text", "scalar")
+    return {"image": image, **layout.columns, "scene_id": text, **keys}
+
+
+def _scale(config: Config) -> tuple[float, ...]:
+    """(factor, offset) by which stored values times factor plus offset are the cleaned ones."""
+    clean = config.clean
+    if not (clean.range and clean.dtype):
+        return ()
+    low, high = clean.range
+    info = np.iinfo(clean.dtype)
+    factor = (high - low) / (info.max - info.min)
+    return (factor, low - info.min * factor)
 
 
 def record_bytes(layout: SceneHeader, config: Config) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -24,8 +24,9 @@ from ..loader.codec import RecordEncoder
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
-from .stagefile import StageFiles
+from .stagefile import StageFiles, read_scalars
 
+_KEYS = ("scene_id", "row", "col")
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -206,6 +207,8 @@ def write_shard(
     """
     encode = RecordEncoder(features)
     tensors = [name for name, f in features.items() if f.encoding == "tensor"]
+    small = [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
+    scalars: dict[str, Callable[[int], dict[str, Any]]] = {}
     files = StageFiles(tensors)
     count, gathering, start = 0, 0.0, time.perf_counter()
     writer = sink.open_writer(init, f"{number:05d}")
@@ -218,6 +221,10 @@ def write_shard(
             gathering += time.perf_counter() - before
             values["scene_id"] = group.scene_id
             values["row"], values["col"] = int(group.rows[i]), int(group.cols[i])
+            if small:
+                if group.path not in scalars:
+                    scalars[group.path] = read_scalars(group.path, small, group.index)
+                values |= scalars[group.path](i)
             writer.write(encode(values))
             count += 1
         path = writer.close()

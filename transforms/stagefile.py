@@ -1,7 +1,8 @@
 """Stage files: the patches of one scene in one HDF5 file.
 
-Datasets ``image`` (N, H, W, C), each label (N, H, W), ``row`` and ``col`` (N, int32), ``valid``
-(N, float32); attributes as docs/format.md lists them. Image and labels are stored in plain,
+Datasets ``image`` (N, H, W, C), each mask (N, H, W), each other label and numeric scalar (N),
+``row`` and ``col`` (N, int32), ``valid`` (N, float32), ``hash`` (N, uint64, XXH3 of the image's
+bytes); attributes as docs/format.md lists them. Image and masks are stored in plain,
 uncompressed chunks of about 1 MiB, written whole (no filter pipeline) and read by offset with
 ``pread``: HDF5's global lock would let only one of a process's workers read at a time, and a
 memory map would count as memory of the process.
@@ -10,15 +11,17 @@ memory map would count as memory of the process.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 from h5py._objects import phil
 
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError, describe
@@ -34,7 +37,7 @@ class StageWriter:
 
     Args:
       path: the final path.
-      columns: name to (shape of one patch, dtype): the image and the mask labels.
+      columns: name to (shape of one patch, dtype): the image, labels and scalars.
       most: an upper bound of the number of patches.
     """
 
@@ -43,12 +46,14 @@ class StageWriter:
         self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         largest = max(int(np.prod(s)) * np.dtype(d).itemsize for s, d in columns.values())
         self._chunk = min(max(1, CHUNK_BYTES // largest), most)
-        self._columns = dict(columns)
-        self._buffers = {k: np.empty((0, *s), d) for k, (s, d) in columns.items()}
+        self._columns = {k: v for k, v in columns.items() if v[0]}
+        self._scalars = {k: np.dtype(d) for k, (s, d) in columns.items() if not s}
+        self._lent: dict[str, np.ndarray] = {}
+        self._buffers = {k: np.empty((0, *s), d) for k, (s, d) in self._columns.items()}
         self._held = self._written = 0
-        self._keys: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._small: dict[str, list[np.ndarray]] = {}
         self._file = h5py.File(self._temporary, "w", locking=False)
-        for name, (shape, dtype) in columns.items():
+        for name, (shape, dtype) in self._columns.items():
             self._file.create_dataset(
                 name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(self._chunk, *shape)
             )
@@ -61,7 +66,9 @@ class StageWriter:
                 larger = np.empty((needed, *shape), dtype)
                 larger[: self._held] = self._buffers[name][: self._held]
                 self._buffers[name] = larger
-        return {k: b[self._held : self._held + count] for k, b in self._buffers.items()}
+        self._lent = {k: np.empty(count, d) for k, d in self._scalars.items()}
+        lent = {k: b[self._held : self._held + count] for k, b in self._buffers.items()}
+        return lent | self._lent
 
     def commit(
         self, rows: np.ndarray, cols: np.ndarray, valid: np.ndarray, keep: np.ndarray
@@ -73,7 +80,12 @@ class StageWriter:
                 buffer[self._held : self._held + kept] = buffer[
                     self._held : self._held + len(keep)
                 ][keep]
-        self._keys.append((rows[keep], cols[keep], valid[keep]))
+        images = self._buffers["image"][self._held : self._held + kept]
+        found = [xxhash.xxh3_64_intdigest(image.data) for image in images]
+        keys = {"row": rows[keep], "col": cols[keep], "valid": valid[keep]}
+        keys |= {k: v[keep] for k, v in self._lent.items()}
+        for name, values in (keys | {"hash": np.array(found, np.uint64)}).items():
+            self._small.setdefault(name, []).append(values)
         self._held += kept
         full = self._held // self._chunk * self._chunk
         if full:
@@ -94,8 +106,8 @@ class StageWriter:
                     dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
         self._written += count
 
-    def finish(self, attributes: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Writes what is left, the keys and the attributes; renames. Gives rows and columns."""
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Writes what is left, the keys and the attributes; renames."""
         total = self._written + self._held
         if self._held:
             for buffer in self._buffers.values():
@@ -103,16 +115,13 @@ class StageWriter:
             self._write(self._chunk)
             for name in self._columns:
                 self._file[name].resize(total, axis=0)
-        empty = np.empty(0, np.int32)
-        columns = zip(*self._keys, strict=True) if self._keys else ([empty], [empty], [empty])
-        rows, cols, valid = (np.concatenate(list(c)) for c in columns)
-        self._file.create_dataset("row", data=rows.astype(np.int32))
-        self._file.create_dataset("col", data=cols.astype(np.int32))
-        self._file.create_dataset("valid", data=valid.astype(np.float32))
+        keys = {"row": np.int32, "col": np.int32, "valid": np.float32, "hash": np.uint64}
+        for name, dtype in (keys | self._scalars).items():
+            parts = self._small.get(name, [np.empty(0, dtype)])
+            self._file.create_dataset(name, data=np.concatenate(parts).astype(dtype))
         self._file.attrs.update(attributes)
         self._file.close()
         os.replace(self._temporary, self._path)
-        return rows, cols
 
     def abandon(self) -> None:
         """Removes the temporary file."""
@@ -196,14 +205,54 @@ class StageFiles:
         self._open.clear()
 
 
-def read_keys(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of a stage file's patches: rows and columns, int32 (N,).
+def read_columns(path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Whole small columns of a stage file, such as ``row``, ``col`` or a scalar: arrays (N,).
 
     Raises:
       JobError: the file is missing or damaged.
     """
     with _reading(path) as file:
-        return file["row"][:], file["col"][:]
+        return {name: file[name][:] for name in names}
+
+
+def read_scalars(
+    path: str, names: Sequence[str], index: np.ndarray
+) -> Callable[[int], dict[str, Any]]:
+    """Scalars and texts of some patches of a stage file.
+
+    Returns:
+      A function from a position in ``index`` to that patch's values.
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        texts = {k: v for k, v in json.loads(file.attrs["texts"]).items() if k in names}
+        chosen = {k: file[k][:][index].tolist() for k in names if k not in texts}
+    return lambda i: {**texts, **{k: v[i] for k, v in chosen.items()}}
+
+
+def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
+    """A column that may be large, some patches at a time: arrays (n, ...).
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        column = file[name]
+        step = max(1, (16 << 20) // max(1, int(np.prod(column.shape[1:])) * column.dtype.itemsize))
+        for start in range(0, len(column), step):
+            yield column[start : start + step]
+
+
+def read_notes(path: str, name: str) -> dict[str, Any]:
+    """An attribute of a stage file that holds JSON: ``texts``, ``tallies``, ``properties``.
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        return dict(json.loads(file.attrs[name]))
 
 
 @contextlib.contextmanager

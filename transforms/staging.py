@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
-from .cleaning import clean
+from .bands import fills_of
+from .cleaning import Cleaner, band_sums
 from .config import Config
-from .headers import SceneHeader, fills
-from .rasters import WINDOW_BYTES, SceneReader, gdal_environment
+from .headers import SceneHeader
+from .labels import Burner
+from .rasters import WINDOW_BYTES, gdal_environment
+from .reading import SceneReader
+from .scalars import scalar_values, text_scalars
 from .scenes import SceneFiles
-from .splits import split_indexes
-from .stagefile import is_whole, read_keys, writing
+from .stagefile import is_whole, read_columns, read_notes, writing
 from .tiling import Window, cut
-
-STAGE_SECTIONS = ("scenes", "labels", "clean", "tile")
 
 
 class Timer:
@@ -46,11 +49,16 @@ class StagedScene:
 
     Attributes:
       id, path: the scene, and its stage file.
-      counts: patches per split.
-      grid_count: patches before ``min_valid``.
+      counts: patches per split, as sampled; empty until they are chosen.
+      rates: what balancing keeps of each class, the same for all scenes.
+      grid_count: patches before any was dropped.
+      staged: patches in the stage file.
       header: of the scene.
       files: source files.
       fingerprint: of inputs and configuration.
+      content: hash of all its patches' images, in order; "" for a scene without any.
+      repeated: patches whose image another patch of the scene has too.
+      tallies: counts of what happened: saturated values, ignored label pixels ...
       reused: the stage file was there already.
       seconds: by step.
       read_bytes, stage_bytes: pixels read, and the stage file's size.
@@ -60,13 +68,18 @@ class StagedScene:
     path: str
     counts: dict[str, int]
     grid_count: int
+    staged: int
     header: SceneHeader
     files: tuple[str, ...]
     fingerprint: str
+    content: str
+    repeated: int
+    tallies: dict[str, int]
     reused: bool
     seconds: dict[str, float]
     read_bytes: int
     stage_bytes: int
+    rates: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -74,23 +87,19 @@ class StagedScene:
 
     def to_json(self) -> str:
         """One line of scenes.jsonl."""
-        h = self.header
         return json.dumps(
             {
                 "id": self.id,
                 "source": list(self.files),
                 "stage": f"stage/{os.path.basename(self.path)}",
-                "width": h.width,
-                "height": h.height,
-                "bands": list(h.bands),
-                "dtype": h.dtype,
-                "crs": h.crs,
-                "transform": list(h.transform),
-                "block": list(h.block),
-                "label_dtypes": h.label_dtypes,
-                "file_bytes": h.file_bytes,
+                **self.header.to_json(),
                 "patches": self.counts,
+                "grid": self.grid_count,
+                "staged": self.staged,
                 "dropped": self.grid_count - self.count,
+                "content": self.content,
+                "repeated": self.repeated,
+                "tallies": self.tallies,
                 "fingerprint": self.fingerprint,
             }
         )
@@ -99,23 +108,22 @@ class StagedScene:
     def from_json(cls, line: str, folder: Path) -> StagedScene:
         """A scene from its line, as `scenefeed shard` starts from it."""
         d = json.loads(line)
-        header = SceneHeader(
-            tuple(d["bands"]), d["dtype"], d["height"], d["width"], d["crs"],
-            tuple(d["transform"]), tuple(d["block"]), d["label_dtypes"], d["file_bytes"],
-        )  # fmt: skip
         path = folder / d["stage"]
         return cls(
-            d["id"], str(path), d["patches"], sum(d["patches"].values()) + d["dropped"], header,
-            tuple(d["source"]), d["fingerprint"], True, {}, 0,
-            path.stat().st_size if path.exists() else 0,
+            d["id"], str(path), d["patches"], d["grid"], d["staged"], SceneHeader.from_json(d),
+            tuple(d["source"]), d["fingerprint"], d["content"], d["repeated"], d["tallies"],
+            True, {}, 0, path.stat().st_size if path.exists() else 0,
         )  # fmt: skip
 
 
 def columns(header: SceneHeader, config: Config) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The stage file's pixel datasets: name to (shape of one patch, dtype)."""
+    """The stage file's columns beside keys: name to (shape of one patch, dtype). Texts are kept
+    once a file."""
     size = config.tile.size
     image = {"image": ((size, size, len(header.bands)), header.dtype)}
-    return image | {k: ((size, size), dtype) for k, dtype in header.label_dtypes.items()}
+    return image | {
+        k: (f.shape, f.dtype) for k, f in header.columns.items() if f.kind != "text"
+    }  # fmt: skip
 
 
 def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: str) -> StagedScene:
@@ -135,82 +143,158 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
       JobError: the disk cannot be written.
     """
     path = Path(folder) / f"{scene.id}.h5"
-    layout = columns(header, config)
-    inputs = scene.fingerprint(config.digest(*STAGE_SECTIONS))
-    # Another scene can widen the dataset's dtype, and so change what must be staged here.
-    fingerprint = hashlib.sha256(f"{inputs} {sorted(layout.items())}".encode()).hexdigest()
+    inputs = scene.fingerprint(config.stage_digest())
+    # Another scene can widen the dataset's dtype, or add a class: what must be staged changes.
+    shared = sorted(columns(header, config).items()), sorted(header.columns.items())
+    fingerprint = hashlib.sha256(f"{inputs} {shared}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
-    grid, pixel_bytes = header.grid(config), _pixel_bytes(header)
-    label_bytes = sum(np.dtype(d).itemsize for d in header.label_dtypes.values())
     read_bytes = 0
+    tallies: dict[str, int] = {}
+    if not reused:
+        read_bytes, tallies = _stage(scene, header, config, path, fingerprint, timer)
+    hashes = read_columns(str(path), ["hash"])["hash"]
     if reused:
-        rows, cols = read_keys(str(path))
-    else:
-        with (
-            gdal_environment(),
-            SceneReader(scene, header, config.clean) as reader,
-            writing(path, layout, max(1, grid.count)) as writer,
-        ):
-            fill = fills(config.clean, len(header.bands), scene.files[0])
-            for window in grid.windows(pixel_bytes + label_bytes, header.block, WINDOW_BYTES):
-                space = writer.space(window.count)
-                valid = _cut_window(reader, window, config, fill, space, timer)
-                with timer("stage"):
-                    writer.commit(*window.corners(), valid, valid >= config.clean.min_valid)
-                read_bytes += window.count * config.tile.step**2 * pixel_bytes
-            with timer("stage"):
-                rows, cols = writer.finish(_attributes(scene, header, fingerprint))
+        tallies = read_notes(str(path), "tallies")
+    pixels = header.where.height * header.where.width * _pixel_bytes(header)
     return StagedScene(
-        id=scene.id, path=str(path), counts=split_counts(config, scene.id, rows, cols),
-        grid_count=grid.count, header=header, files=scene.files, fingerprint=inputs,
-        reused=reused, seconds=timer.seconds,
-        read_bytes=min(read_bytes, header.height * header.width * pixel_bytes),
+        id=scene.id, path=str(path), counts={}, grid_count=header.grid(config).count,
+        staged=len(hashes), header=header, files=scene.files, fingerprint=inputs,
+        content=xxhash.xxh3_128_hexdigest(hashes.tobytes()) if len(hashes) else "",
+        repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
+        seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
         stage_bytes=path.stat().st_size,
     )  # fmt: skip
 
 
-def split_counts(
-    config: Config, scene_id: str, rows: np.ndarray, cols: np.ndarray
-) -> dict[str, int]:
-    names = list(config.fractions)
-    found = np.bincount(split_indexes(config, scene_id, rows, cols), minlength=len(names))
-    return dict(zip(names, found.tolist(), strict=True))
-
-
-def _cut_window(
-    reader: SceneReader, window: Window, config: Config, fill: tuple[float, ...],
-    space: dict[str, np.ndarray], timer: Timer,
-) -> np.ndarray:  # fmt: skip
-    """Fills ``space`` with a window's patches; gives the share of valid pixels of each."""
-    size = config.tile.size
-    with timer("read"):
-        pixels, bad = reader.read(window)
-    with timer("clean"):
-        pixels, valid = clean(pixels, bad, config.clean, fill)
-    with timer("tile"):
-        cut(pixels, window, size, space["image"])
-        share = np.ones(window.count, np.float32)
-        if valid is not None:
-            patches = np.empty((window.count, size, size, 1), bool)
-            cut(valid[None], window, size, patches)
-            share = patches.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
-    with timer("labels"):
+def _stage(
+    scene: SceneFiles, header: SceneHeader, config: Config, path: Path, fingerprint: str,
+    timer: Timer,
+) -> tuple[int, dict[str, int]]:  # fmt: skip
+    """Writes the stage file. Gives the bytes of pixels read, and the tallies."""
+    grid, size = header.grid(config), config.tile.size
+    pixel_bytes = _pixel_bytes(header)
+    mask_bytes = sum(np.dtype(f.dtype).itemsize for f in header.columns.values() if f.shape)
+    read_bytes = 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(gdal_environment())
+        reader = stack.enter_context(SceneReader(scene, config))
+        burners: dict[str, Burner] = {}
         for name, label in config.labels.items():
-            mask = reader.read_label(name, window, label.ignore)
-            cut(mask, window, size, space[name][..., None])
-    return share
+            burners[name] = label.open(name, scene, header.where, size, header.columns)
+            stack.callback(burners[name].close)
+        writer = stack.enter_context(writing(path, columns(header, config), max(1, grid.count)))
+        windows = list(grid.windows(pixel_bytes + mask_bytes, header.block, WINDOW_BYTES))
+        work = _Work(scene, header, config, reader, burners, timer)
+        if config.clean.fill == "mean":
+            work.find_means(windows)
+        for window in windows:
+            space = writer.space(window.count)
+            valid, labelled = work.fill(window, space)
+            keep = valid >= config.clean.min_valid
+            if config.sample.labelled and labelled is not None:
+                keep &= labelled
+            with timer("stage"):
+                writer.commit(*window.corners(), valid, keep)
+            read_bytes += window.count * config.tile.step**2 * pixel_bytes
+        tallies = work.tallies()
+        with timer("stage"):
+            writer.finish(_attributes(scene, header, fingerprint, tallies))
+    return read_bytes, tallies
+
+
+class _Work:
+    """What staging does with each window of one scene: read, clean, cut, burn labels."""
+
+    def __init__(
+        self, scene: SceneFiles, header: SceneHeader, config: Config, reader: SceneReader,
+        burners: Mapping[str, Burner], timer: Timer,
+    ):  # fmt: skip
+        self._scene, self._header, self._config = scene, header, config
+        self._reader, self._burners, self._timer = reader, burners, timer
+        fills = fills_of(config.clean, len(header.bands), scene.files[0])
+        self._cleaner = self._cleaner_with(fills)
+        self._saturated = 0
+        self._owned: dict[str, list[str]] = {name: [] for name in config.labels}
+        for column, label in header.owners.items():
+            self._owned[label].append(column)
+
+    def _cleaner_with(self, fills: tuple[float, ...]) -> Cleaner:
+        reader, clean = self._reader, self._config.clean
+        return Cleaner(clean, reader.names, np.dtype(self._header.dtype), fills)
+
+    def find_means(self, windows: list[Window]) -> None:
+        """Reads the scene once for its bands' means, which then fill what is invalid."""
+        sums, counts = np.zeros(len(self._header.bands)), np.zeros(len(self._header.bands), int)
+        margin = self._cleaner.margin
+        for window in windows:
+            with self._timer("mean"):
+                pixels, bad = self._reader.read(window, margin)
+                stored, marks, _ = self._cleaner.unfilled(pixels, bad, (margin,) * 4)
+                more = band_sums(stored, marks)
+                sums, counts = sums + more[0], counts + more[1]
+        means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+        self._cleaner = self._cleaner_with(tuple(means.tolist()))
+
+    def fill(
+        self, window: Window, space: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Fills ``space`` with a window's patches.
+
+        Returns:
+          The share of valid pixels of each, float32 (count,); and which are labelled, bool
+          (count,), None for all.
+        """
+        size, timer = self._config.tile.size, self._timer
+        with timer("read"):
+            pixels, bad = self._reader.read(window, self._cleaner.margin)
+        with timer("clean"):
+            cleaned = self._cleaner(pixels, bad, (self._cleaner.margin,) * 4)
+            self._saturated += cleaned.saturated
+        with timer("tile"):
+            cut(cleaned.pixels, window, size, space["image"])
+            share = np.ones(window.count, np.float32)
+            if cleaned.valid is not None:
+                patches = np.empty((window.count, size, size, 1), bool)
+                cut(cleaned.valid[None], window, size, patches)
+                share = patches.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+        labelled = None
+        with timer("labels"):
+            for name, burner in self._burners.items():
+                found = burner.patches(window, {k: space[k] for k in self._owned[name]})
+                if found is not None:
+                    labelled = found if labelled is None else labelled & found
+        names = self._config.scalars
+        if names:
+            rows, cols = window.corners()
+            for name, value in scalar_values(
+                names, self._scene, self._header.where, size, rows, cols
+            ).items():
+                if name in space:
+                    space[name][...] = value
+        return share, labelled
+
+    def tallies(self) -> dict[str, int]:
+        found = {"saturated": self._saturated} if self._saturated else {}
+        for burner in self._burners.values():
+            found |= {k: v for k, v in burner.tally.items() if v}
+        return found
 
 
 def _pixel_bytes(header: SceneHeader) -> int:
     return len(header.bands) * np.dtype(header.dtype).itemsize
 
 
-def _attributes(scene: SceneFiles, header: SceneHeader, fingerprint: str) -> dict[str, object]:
+def _attributes(
+    scene: SceneFiles, header: SceneHeader, fingerprint: str, tallies: Mapping[str, int]
+) -> dict[str, object]:
     return {
         "scene_id": scene.id,
-        "crs": header.crs,
-        "transform": np.array(header.transform, np.float64),
+        "crs": header.where.crs,
+        "transform": np.array(header.where.transform, np.float64),
         "bands": list(header.bands),
         "source": list(scene.files),
+        "properties": json.dumps(dict(scene.properties), sort_keys=True),
+        "texts": json.dumps(text_scalars(header.columns, scene.properties)),
+        "tallies": json.dumps(dict(tallies)),
         "fingerprint": fingerprint,
     }

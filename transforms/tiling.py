@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -73,6 +73,11 @@ class Grid:
     def count(self) -> int:
         return len(self.rows) * len(self.cols)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Patches down and across."""
+        return len(self.rows), len(self.cols)
+
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """All patches' corners, row-major: two int32 arrays (count,)."""
         return _corners(self.rows, self.cols)
@@ -123,6 +128,52 @@ class Grid:
         return Window(
             row, col, int(rows[-1]) + self.size - row, int(cols[-1]) + self.size - col, rows, cols
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Spots:
+    """The patches of one scene where they are not a grid: one at each of some places.
+
+    Attributes:
+      rows, cols: the patches' corners, int64 (N,), in reading order.
+      size: their side.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    size: int
+
+    @classmethod
+    def around(
+        cls, centres: Sequence[tuple[int, int]], height: int, width: int, size: int, edge: str
+    ) -> Spots:
+        """Patches with these pixels (row, column) in their middle, at ``size // 2``. Where one
+        passes the scene's edge, ``drop`` leaves it out and ``pad`` keeps it; ``shift`` moves it
+        inside, so that its point is no longer in the middle."""
+        corners = np.array(sorted(set(centres)), np.int64).reshape(-1, 2) - size // 2
+        most = np.array([height - size, width - size])
+        if edge == "shift" and (most >= 0).all():
+            corners = np.unique(np.clip(corners, 0, most), axis=0)
+        elif edge != "pad":
+            corners = corners[((corners >= 0) & (corners <= most)).all(axis=1)]
+        return cls(corners[:, 0], corners[:, 1], size)
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows),)
+
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """All patches' corners: two int32 arrays (count,)."""
+        return self.rows.astype(np.int32), self.cols.astype(np.int32)
+
+    def windows(self, pixel_bytes: int, block: tuple[int, int], budget: int) -> Iterator[Window]:
+        """One window a patch."""
+        for row, col in zip(self.rows, self.cols, strict=True):
+            yield Window(int(row), int(col), self.size, self.size, np.array([row]), np.array([col]))
 
 
 def cut(pixels: np.ndarray, window: Window, size: int, out: np.ndarray) -> None:

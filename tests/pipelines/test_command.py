@@ -119,7 +119,7 @@ def test_flags_put_another_split_and_size_in_place_of_the_yamls(tmp_path):
     argv = ["--config", str(tmp_path / "c.yaml"), "--output", "o"]
     found = config(*argv, "--split_by", "patch", "--shard_mb", "8")
     assert (found.split.by, found.split.block) == ("patch", None)
-    assert found.fractions == {"train": 0.9, "dev": 0.1}
+    assert found.split.fractions == {"train": 0.9, "dev": 0.1}
     assert (found.records.num_shards, found.records.shard_mb) == (None, 8)
     assert config(*argv, "--split_by", "block").split.block == 512
 

@@ -8,7 +8,7 @@ from scenefeed.transforms.config import Config, ConfigError, load_yaml, parse
 def test_defaults_are_the_designs():
     config = parse({}, "x")
     assert (config.tile.size, config.tile.step, config.tile.edge) == (64, 64, "drop")
-    assert config.fractions == {"train": 1.0}
+    assert config.splits == ["train"]
     assert config.clean.min_valid == 0
     assert config.records.shard_mb == 128
 
@@ -18,7 +18,7 @@ def test_defaults_are_the_designs():
     [
         ({"tile": {"sise": 3}}, r"tile\.sise: unknown key; did you mean 'size'"),
         ({"titel": {}}, r"titel: unknown key; did you mean 'tile'"),
-        ({"zzz": 1}, "known are name, scenes, labels"),
+        ({"zzz": 1}, "known are name, scenes, grid, labels"),
         ({"tile": {"size": "abc"}}, r"tile\.size: .*'abc'"),
         ({"tile": {"size": 0}}, r"tile\.size"),
         ({"tile": {"edge": "crop"}}, r"tile\.edge: .*'drop', 'pad' or 'shift'"),
@@ -31,7 +31,7 @@ def test_defaults_are_the_designs():
         ({"labels": {"w": {"path": "a.tif"}}}, r"\{id\}"),
         ({"labels": {"w": {"path": "{id}.tif", "pth": 1}}}, "did you mean 'path'"),
         ({"labels": {"image": {"path": "{id}.tif"}}}, "'image' cannot be a label's name"),
-        ({"labels": {"w": {"kind": "vector", "path": "{id}"}}}, r"labels\.w\.kind"),
+        ({"labels": {"w": {"kind": "vectr", "path": "{id}"}}}, r"labels\.w\.kind.*'vector'"),
         ({"scenes": {"id": "(.+"}}, "not a regular expression"),
         ({"scenes": {"id": "x+"}}, "has no group"),
         ({"scenes": {"bands": ["VV", "VV"]}}, "named twice"),
@@ -65,5 +65,8 @@ def test_yaml_executes_nothing(tmp_path):
 
 def test_digest_ignores_which_files_there_are():
     one, two = (parse({"scenes": {"paths": [p]}}, "x") for p in ("a", "b"))
-    assert one.digest("scenes", "tile") == two.digest("scenes", "tile")
-    assert one.digest("tile") != Config(tile={"size": 3}).digest("tile")
+    assert one.stage_digest() == two.stage_digest()
+    assert one.stage_digest() != Config(tile={"size": 3}).stage_digest()
+    assert one.stage_digest() != Config(sample={"labelled": True}).stage_digest()
+    assert one.stage_digest() == Config(sample={"fraction": 0.5}).stage_digest()
+    assert one.record_digest() != Config(sample={"fraction": 0.5}).record_digest()

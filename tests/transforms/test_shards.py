@@ -10,8 +10,8 @@ from scenefeed.loader.spec import Feature
 from scenefeed.transforms.assign import Pointers, ShardRange, SplitPlan
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError
+from scenefeed.transforms.finding import find_scenes
 from scenefeed.transforms.pipeline import DEAD, Plan
-from scenefeed.transforms.scenes import find_scenes
 from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize
 from scenefeed.transforms.stagefile import StageWriter
 from tests.conftest import write_raster

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scenefeed.transforms.config import ConfigError, parse
-from scenefeed.transforms.scenes import find_scenes
+from scenefeed.transforms.config import parse
+from scenefeed.transforms.errors import ConfigError
+from scenefeed.transforms.finding import find_scenes
 
 
 def touch(folder, *names):
@@ -65,7 +66,7 @@ def test_one_file_a_band(tmp_path):
         ({"paths": ["nested"]}, r"beside 1 folders: try '.*nested/\*\*/\*\.tif'"),
         ({"paths": ["a", "b"]}, "two scenes have the id 'x'.*scenes.id"),
         ({"paths": ["a"], "id": "(y)"}, "does not match its stem 'x'"),
-        ({"paths": ["m.csv"]}, "manifests are not read"),
+        ({"paths": ["m.csv"]}, "lists no scene"),
         ({"paths": ["bands"], "bands": {"VV": "*.tif"}, "id": "(p)"}, "two files for band VV"),
         ({"paths": ["a"], "bands": {"VV": "*_vv.tif"}}, "no file matches the band patterns"),
     ],

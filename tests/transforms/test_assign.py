@@ -1,0 +1,96 @@
+"""Shards: how many, and which patch goes to which."""
+
+import numpy as np
+import pytest
+
+from scenefeed.transforms.assign import (
+    MAX_FILES_PER_SHARD,
+    Pointers,
+    assign_scene,
+    in_order,
+    plan_shards,
+)
+from scenefeed.transforms.choosing import Choice
+from scenefeed.transforms.config import parse
+from scenefeed.transforms.georeference import Georeference
+from scenefeed.transforms.headers import SceneHeader
+from scenefeed.transforms.staging import StagedScene
+
+ROWS, COLS = (a.ravel() * 64 for a in np.meshgrid(np.arange(200), np.arange(200), indexing="ij"))
+KEY = np.arange(50, dtype=np.int32)
+
+
+def staged(name, count):
+    where = Georeference(1, 1, "", (1, 0, 0, 0, 1, 0))
+    header = SceneHeader(("b1",), "uint8", where, (1, 1), {}, {}, None, {}, 0)
+    return StagedScene(
+        name,
+        f"{name}.h5",
+        {"train": count},
+        count,
+        count,
+        header,
+        (),
+        "",
+        "",
+        0,
+        {},
+        False,
+        {},
+        0,
+        0,
+    )
+
+
+def test_shard_count_from_megabytes_or_exact():
+    config = parse({"records": {"shard_mb": 1}}, "")
+    assert plan_shards({"s": {"train": 1000}}, 10_000, config)["train"].num_shards == 10
+    exact = parse({"records": {"num_shards": 7}}, "")
+    assert plan_shards({"s": {"train": 3}}, 10_000, exact)["train"].num_shards == 7
+    assert plan_shards({"s": {"train": 0}}, 10_000, exact) == {}
+
+
+@pytest.mark.parametrize("shards", [3, 16, 64])
+def test_a_shard_touches_a_bounded_number_of_stage_files(shards):
+    config = parse({"records": {"num_shards": shards}}, "")
+    counts = {f"s{i:04d}": {"train": 16} for i in range(1000)}
+    plans = plan_shards(counts, 100, config)
+    choice = Choice(np.arange(16) * 64, np.zeros(16, int), np.zeros(16, int))
+    files: dict[int, set[str]] = {}
+    total = 0
+    for name in counts:
+        for _, shard, pointers in assign_scene(staged(name, 16), choice, plans, config):
+            files.setdefault(shard, set()).add(name)
+            total += len(pointers.index)
+    assert total == 16_000
+    assert set(files) == set(range(shards))
+    groups = min(shards, -(-1000 // MAX_FILES_PER_SHARD))
+    assert max(map(len, files.values())) <= -(-1000 // groups)
+
+
+def test_small_scenes_get_shards_enough_to_keep_the_bound():
+    counts = {f"s{i:04d}": {"train": 1} for i in range(2000)}
+    plan = plan_shards(counts, 100, parse({}, ""))["train"]
+    assert plan.num_shards == -(-2000 // MAX_FILES_PER_SHARD)
+
+
+def test_every_patch_goes_to_one_shard_evenly():
+    config = parse({"records": {"num_shards": 16}}, "")
+    scene = staged("s", len(ROWS))
+    choice = Choice(ROWS, COLS, np.zeros(len(ROWS), int))
+    plans = plan_shards({"s": {"train": len(ROWS)}}, 100, config)
+    parts = [p for _, _, p in assign_scene(scene, choice, plans, config)]
+    index = np.sort(np.concatenate([p.index for p in parts]))
+    assert np.array_equal(index, np.arange(len(ROWS)))
+    assert max(len(p.index) for p in parts) < 1.15 * len(ROWS) / 16
+
+
+def test_order_within_a_shard_does_not_depend_on_arrival():
+    rng = np.random.default_rng(0)
+    parts = [
+        Pointers(f"s{i}", "", KEY, KEY, KEY, rng.integers(0, 9, 50).astype("u8")) for i in range(4)
+    ]
+    expected = [(p.scene_id, i) for p, i in in_order(parts)]
+    assert [(p.scene_id, i) for p, i in in_order(parts[::-1])] == expected
+    assert len(set(expected)) == 200
+    assert list(in_order([])) == []

@@ -1,0 +1,42 @@
+"""Kinds of input, one file each.
+
+``SOURCES`` maps a source's name to it, in the order in which they are asked whether a file is
+theirs: those that others register under the entry point group ``scenefeed.sources`` first, ours
+next, and last what GDAL reads, which takes anything.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from .arrays import NumpySource
+from .base import Source
+from .raster import RasterSource
+from .safe import SafeSource
+from .table import TableSource
+
+HEAD_BYTES = 512
+
+SOURCES: dict[str, Source] = {
+    entry.name: entry.load()() for entry in metadata.entry_points(group="scenefeed.sources")
+}
+SOURCES |= {s.name: s for s in (SafeSource(), NumpySource(), TableSource(), RasterSource())}
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file; none of a folder, or of what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def source_of(path: Path) -> Source:
+    """The source that a file or folder belongs to, told by its content."""
+    head = read_head(path)
+    return next(s for s in SOURCES.values() if s.claims(path, head))
+
+
+__all__ = ["SOURCES", "Source", "read_head", "source_of"]
