@@ -37,7 +37,9 @@ RESERVED = ("image", "row", "col", "valid", "hash", "scene_id")
 
 
 def _kind(value: Any) -> str:
-    return str(value.get("kind", "raster") if isinstance(value, dict) else value.kind)
+    if isinstance(value, dict):
+        return str(value.get("kind", "raster"))
+    return str(getattr(value, "kind", "raster"))
 
 
 if TYPE_CHECKING:

@@ -87,6 +87,7 @@ def as_scene_error(error: Exception, step: str, file: str) -> SceneError:
       Exception: ``error`` itself, when it is a JobError or says that the disk is full.
     """
     if isinstance(error, SceneError):
+        error.file = error.file or file
         return error
     if isinstance(error, JobError) or getattr(error, "errno", None) in DISK_ERRORS:
         raise error

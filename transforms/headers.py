@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from .georeference import Georeference
 from .rasters import numpy_dtype
 from .reading import SceneReader
 from .scalars import plan_scalars
-from .scenes import Properties, SceneFiles
+from .scenes import Asset, Properties, SceneFiles
+from .sources import SOURCES
 from .tiling import Grid, Spots
 
 MAX_PATCH_BYTES = 256 << 20
@@ -111,7 +110,7 @@ def read_header(scene: SceneFiles, config: Config) -> SceneHeader:
             owners=owners,
             centres=None if centres is None else tuple((int(r), int(c)) for r, c in centres),
             properties=scene.properties,
-            file_bytes=sum(_bytes(a.path) for a in scene.assets),
+            file_bytes=sum(SOURCES[a.source].nbytes(a) for a in _files_once(scene)),
         )
         _check_configuration(header, config, file, opened)
         return header
@@ -141,10 +140,9 @@ def _at(file: str) -> Any:
         raise
 
 
-def _bytes(path: str) -> int:
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
+def _files_once(scene: SceneFiles) -> Iterable[Asset]:
+    """Its assets, one of those that share a file."""
+    return {a.path: a for a in scene.assets}.values()
 
 
 def _check_configuration(

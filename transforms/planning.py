@@ -12,7 +12,9 @@ from ..loader.spec import Feature
 from .config import Config
 from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader, read_header
+from .labels.values import not_there
 from .rasters import gdal_environment
+from .scalars import COMPUTED
 from .scenes import SceneFiles
 from .staging import columns
 
@@ -40,6 +42,9 @@ def agree(planned: Iterable[PlannedScene]) -> SceneHeader | None:
     the names of every scene's classes.
 
     Of equally frequent bands, those of the scene whose id comes first. None without scenes.
+
+    Raises:
+      JobError: a label differs in kind between scenes, or no scene has a scalar that is asked for.
     """
     scenes = sorted(planned, key=lambda p: p.scene.id)
     if not scenes:
@@ -51,8 +56,17 @@ def agree(planned: Iterable[PlannedScene]) -> SceneHeader | None:
         name: _merged(name, [h.columns[name] for h in alike if name in h.columns])
         for name in alike[0].columns
     }
+    _check_scalars(alike)
     dtype = np.result_type(*(h.dtype for h in alike)).name
     return dataclasses.replace(alike[0], dtype=dtype, columns=merged)
+
+
+def _check_scalars(headers: Sequence[SceneHeader]) -> None:
+    """That every scalar is known of some scene: a misspelt one would be NaN throughout."""
+    known = {k for h in headers for k in h.properties}
+    for name in headers[0].columns:
+        if name not in (*headers[0].owners, *COMPUTED, *known):
+            raise JobError(f"scalars: {not_there('property', name, sorted(known))}")
 
 
 def _merged(name: str, found: Sequence[Feature]) -> Feature:

@@ -23,6 +23,7 @@ from .table import SUFFIXES, read_table, stamp
 from .values import (
     Classes,
     as_number,
+    check_classes,
     class_ids,
     in_order,
     is_whole,
@@ -93,8 +94,16 @@ class PointsLabel(Label):
         _acquired(self, scene)
         count = {f"{name}_count": Feature((), "int64", "int", "scalar")}
         if self.task == "regression":
+            if len(points.values) and not np.isfinite(points.numbers).any():
+                raise SceneError(
+                    f"has no numbers in {self.value}, but such as {points.values[0]!r}: give "
+                    "another value, or say task: class",
+                    step="label", file=points.path,
+                )  # fmt: skip
             value = Feature((), "float32", "value", "scalar")
             return {name: value, **count, f"{name}_std": value}
+        if self.classes:
+            check_classes(self.classes, points.texts, self.value, points.path)
         names = names_by_id(class_ids(self.classes, 0)) if self.classes else points.names
         return {name: Feature((), "int64", "class", "scalar", names=names, ignore=(-1,)), **count}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 from rasterio.windows import Window as RasterWindow
 
 from ...loader.spec import Feature
@@ -25,10 +25,11 @@ from .base import Burner, Label, MaskBurner
 
 
 class RasterLabel(Label):
-    """A mask raster, found by the scene's id.
+    """A mask raster: one a scene, found by its id, or a map that lies under all scenes.
 
     Attributes:
-      path: ``{id}`` and ``{<property>}`` stand for the scene's.
+      path: ``{id}`` and ``{<property>}`` stand for the scene's. A path without them is a map's,
+        which needs a georeference to tell each scene's part of it.
       band: which of its bands, from 1.
       ignore: values that do not label a pixel, after ``values``. The first of them stands where
         the raster does not reach; else 0 (NaN for floats).
@@ -46,13 +47,6 @@ class RasterLabel(Label):
     classes: tuple[str, ...] = ()
     resampling: Resampling = "nearest"
     missing: Literal["fail", "ignore"] = "fail"
-
-    @field_validator("path")
-    @classmethod
-    def _names_the_scene(cls, v: str) -> str:
-        if "{" not in v:
-            raise ValueError(f"{v!r} does not name the scene: put {{id}} where its id stands")
-        return v
 
     def plan(
         self, name: str, scene: SceneFiles, where: Georeference, size: int
@@ -97,6 +91,12 @@ class RasterLabel(Label):
                 f"has no band {self.band}")  # fmt: skip
             raise SceneError(reason, step="label", file=source.name)
         own = georeference_of(source)
+        if "{" not in self.path and not (own.located and own.crs):
+            reason = (
+                "is not georeferenced, and its path is the same for every scene: put {id} where "
+                "the scene's id stands"
+            )
+            raise SceneError(reason, step="label", file=source.name)
         if grid_difference(own, where):
             must_be_related(own, where, "the label")
             item = numpy_dtype(source.dtypes[self.band - 1]).itemsize

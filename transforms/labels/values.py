@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
+from ..errors import SceneError
 from ..values import as_text
 
 ClassName = StrictStr | StrictInt
@@ -76,3 +77,16 @@ def not_there(what: str, name: str, known: Iterable[str]) -> str:
     meant = f": did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"has no {what} {name!r}{meant} (there are: {listed or 'none'})"
+
+
+def check_classes(classes: Iterable[Any], values: Iterable[str], attribute: str, path: str) -> None:
+    """That values hold at least one of the classes: else they are misspelt, or another
+    attribute's.
+
+    Raises:
+      SceneError: they hold none, and there are some.
+    """
+    known, found = [as_text(c) for c in classes], set(values) - {""}
+    if found and not found & set(known):
+        reason = f"attribute {attribute} {not_there('class', known[0], in_order(found))}"
+        raise SceneError(reason, step="label", file=path)

@@ -18,7 +18,7 @@ from ..scenes import SceneFiles
 from ..tiling import Window
 from ..values import as_text
 from .base import Label, MaskBurner
-from .values import Classes, class_ids, in_order, names_by_id
+from .values import Classes, check_classes, class_ids, in_order, names_by_id
 from .vectorfile import LabelCrs, Placed, VectorTable, read_vector, to_pixels
 
 BACKGROUND = "background"
@@ -74,6 +74,9 @@ class VectorLabel(Label):
     ) -> dict[str, Feature]:
         table = self._read(name, scene)
         ids = self._fixed_ids(name)
+        if self.classes and table is not None:
+            values = self._values(name, table)
+            check_classes(self.classes, values, str(self.attribute), table.path)
         if ids is None:
             values = set() if table is None else set(self._values(name, table))
             ids = class_ids(in_order(values - {"", BACKGROUND}), 1)

@@ -7,6 +7,7 @@ work alike. Sources of others register under the entry point group ``scenefeed.s
 from __future__ import annotations
 
 import abc
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,3 +51,9 @@ class Source(abc.ABC):
           OSError, ValueError, rasterio.errors.RasterioError: it cannot be opened; the caller puts
             the message in one line.
         """
+
+    def nbytes(self, asset: Asset) -> int:
+        """How many bytes of files an asset is, for rates: a file's size, or a whole folder's."""
+        if os.path.isfile(asset.path):
+            return os.path.getsize(asset.path)
+        return sum(p.stat().st_size for p in Path(asset.path).rglob("*") if p.is_file())
