@@ -70,6 +70,10 @@ def test_labelled_patches_in_the_declared_ratios(scenes):
     assert metrics["patches"]["kept"] == sum(kept.values())
     assert metrics["patches"]["grid"] == 2048
     assert metrics["tallies"]["y_ignored"] == counts[255] * 256
+    again = ("--output", scenes / "four", "--direct_num_workers", 4, "--stride", 16)
+    scenefeed("convert", "--config", scenes / "balanced.yaml", *again)
+    other = json.loads((scenes / "four/metrics.json").read_text())
+    assert other["fingerprint"] == metrics["fingerprint"]
 
 
 def test_a_fraction_and_a_cap_for_each_scene(scenes):
