@@ -126,13 +126,8 @@ class DatasetSpec:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the labels, in order: not of the columns that go with one (a count, a
-        spread), nor of scalars."""
-        known = self.config.get("labels")
-        return [
-            k for k, f in self.features.items()
-            if f.kind in ("mask", "class", "value") and (known is None or k in known)
-        ]  # fmt: skip
+        """The names of the label features, in order."""
+        return [k for k, f in self.features.items() if f.kind in ("mask", "class", "value")]
 
     def to_json(self) -> str:
         document = {

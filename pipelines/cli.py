@@ -191,9 +191,18 @@ def _too_many_failed(out: Path, metrics: dict[str, Any], max_failed: int) -> int
 def _why_empty(metrics: dict[str, Any]) -> str:
     if not metrics["scenes"]["done"]:
         return f"no scene could be used: all {metrics['scenes']['failed']} failed (errors.jsonl)"
+    patches = metrics["patches"]
+    if not patches["grid"]:
+        return "no patches: no point that they are to be centred on lies far enough inside a scene"
+    if patches["staged"]:
+        return (
+            f"every patch was dropped: sample and split leave none of {patches['staged']}: "
+            "look at these two sections"
+        )
     return (
-        f"every patch was dropped: none of {metrics['patches']['grid']} reaches min_valid: "
-        "lower clean.min_valid (--min_valid), or look at the scenes' nodata"
+        f"every patch was dropped: none of {patches['grid']} reaches min_valid or is labelled "
+        "where sample.labelled wants it: lower clean.min_valid (--min_valid), or look at the "
+        "scenes' nodata and at tallies in scenes.jsonl"
     )
 
 

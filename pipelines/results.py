@@ -106,6 +106,7 @@ def _metrics(
         "scenes": {"done": len(scenes), "reused": len(scenes) - len(fresh), "failed": len(dead)},
         "patches": {
             "grid": sum(s.grid_count for s in scenes),
+            "staged": sum(s.staged for s in scenes),
             "kept": kept,
             "dropped": sum(s.grid_count - s.count for s in scenes),
             "repeated_in_scene": sum(s.repeated for s in scenes),

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
@@ -76,8 +77,8 @@ class Config(Section):
     @field_validator("scalars")
     @classmethod
     def _scalar_names(cls, v: tuple[str, ...]) -> tuple[str, ...]:
-        for name in v:
-            _plain_name(name, "a scalar's")
+        for name in v:  # columns of STAC have colons, as in view:incidence_angle
+            _plain_name(re.sub("[:. -]", "_", name), "a scalar's")
         return v
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scenefeed.pipelines.options import build_parser, config_from, join_numbers
-from tests.conftest import scenefeed, write_raster
+from tests.conftest import errors, scenefeed, write_raster
 
 
 @pytest.fixture
@@ -144,3 +144,22 @@ def test_records_of_something_else_are_left_alone(scene, tmp_path):
     (line,) = scenefeed("convert", scene, "--output", tmp_path / "o", code=2).stderr.splitlines()
     assert "something else" in line
     assert foreign.read_bytes() == b"theirs"
+
+
+def test_a_scalar_that_no_scene_has(scene, tmp_path):
+    (tmp_path / "m.csv").write_text(f"id,path,inc_angle\na,{scene},30.5\n")
+    (tmp_path / "c.yaml").write_text("scenes: {paths: [m.csv]}\nscalars: [inc_angel]\n")
+    argv = ["--config", tmp_path / "c.yaml", "--output", tmp_path / "o"]
+    (line,) = errors(scenefeed("convert", *argv, "--dry_run", code=1))
+    assert "scalars: has no property 'inc_angel': did you mean 'inc_angle'?" in line
+
+
+def test_no_patch_left_says_what_took_them(scene, tmp_path):
+    (tmp_path / "m.csv").write_text(f"id,path,region\na,{scene},north\n")
+    (tmp_path / "c.yaml").write_text(
+        "scenes: {paths: [m.csv]}\n"
+        "split: {by: column, column: region, values: {train: south, val: east}}\n"
+    )
+    argv = ["--config", tmp_path / "c.yaml", "--output", tmp_path / "o"]
+    (line,) = errors(scenefeed("convert", *argv, code=1))
+    assert "sample and split leave none of" in line

@@ -273,6 +273,19 @@ def test_files_that_cannot_be_used(tmp_path):
     assert "more than points" in refused(shapes, label)
 
 
+def test_what_would_be_no_label_anywhere_is_told(tmp_path):
+    def refused(where=WHERE, **section):
+        with pytest.raises(SceneError) as caught:
+            PointsLabel(path="y", value="v", **section).plan("y", scene_with(path), where, 16)
+        return caught.value.reason
+
+    path = write_csv(tmp_path / "y.csv", ["lon", "lat", "v"], [(15, 45, "wood"), (15, 45, "field")])
+    assert "no numbers in v, but such as 'wood'" in refused()
+    assert "no class 'wod': did you mean 'wood'" in refused(task="class", classes=["wod"])
+    unknown = Georeference(60, 80, "", WHERE.transform)
+    assert "is in degrees, and the scene, which has no CRS, is not" in refused(unknown, task="class")
+
+
 @pytest.mark.parametrize(
     "section", [{"time": "t"}, {"within": 3}, {"x": "a"}, {"classes": ["a"]}, {"crs": "nowhere"}]
 )

@@ -331,6 +331,13 @@ def test_layers(tmp_path):
         burn(VectorLabel(path="y", layer="fields", attribute="kinds"), path, grid())
 
 
+def test_classes_that_no_geometry_has(data):
+    path = data / "landsat7/landsat96_polygons.shp"
+    label = VectorLabel(path=str(path), attribute="label", classes=["forrest", "wasser"])
+    with pytest.raises(SceneError, match="no class 'forrest': did you mean 'forest'"):
+        burn(label, path, grid())
+
+
 def test_absent_and_damaged_files(tmp_path):
     gone = tmp_path / "gone.geojson"
     with pytest.raises(SceneError, match="No such file") as caught:

@@ -307,6 +307,23 @@ def test_a_real_label_in_another_crs(tmp_path, data):
     assert np.array_equal(found, expected[: found.shape[0], : found.shape[1]])
 
 
+def test_one_map_under_all_scenes_needs_a_georeference(tmp_path):
+    for name, origin in (("a", (500000, 5000000)), ("b", (500320, 5000000))):
+        write_raster(tmp_path / f"s/{name}.tif", smooth(32, 32), origin=origin)
+    classes = RNG.integers(1, 4, (1, 32, 64), np.uint8)
+    label = {"path": str(write_raster(tmp_path / "map.tif", classes))}
+    staged, dead = stage(tmp_path, "s/*.tif", labels={"y": label}, tile={"size": 32})
+    assert not dead
+    found = {s.id: mosaic(s.path, "y") for s in staged}
+    assert np.array_equal(np.hstack([found["a"], found["b"]]), classes[0])
+    with rasterio.open(
+        tmp_path / "map.tif", "w", driver="GTiff", count=1, height=32, width=32, dtype="uint8"
+    ) as plain:
+        plain.write(classes[:, :, :32])
+    _, dead = stage(tmp_path, "s/*.tif", labels={"y": label}, tile={"size": 32})
+    assert ["put {id}" in d.reason for d in dead] == [True, True]
+
+
 def _manifest(folder, scene):
     """A property fills in what the label's path leaves open."""
     (folder / "m.csv").write_text(f"id,path,what\nlandsat,{scene},landsat96\n")

@@ -233,8 +233,18 @@ def source_crs(crs: str, where: Georeference, path: str) -> str:
             "give the label crs: pixel if the coordinates are (column, row)",
             step="label", file=path,
         )  # fmt: skip
-    # A scene that is placed without a CRS (a world file) is taken to be in the file's.
-    return crs if where.crs else ""
+    if crs and not where.crs:
+        # A scene that is placed without a CRS (a world file) is taken to be in the file's.
+        xs, ys = where.to_map([0, where.width], [0, where.height])
+        degrees = CRS.from_user_input(crs).is_geographic
+        if degrees and (np.abs(xs).max() > 360.001 or np.abs(ys).max() > 90.001):
+            raise SceneError(
+                "is in degrees, and the scene, which has no CRS, is not: give the scene its CRS "
+                "(gdal_edit.py -a_srs), or the label coordinates of the scene's system",
+                step="label", file=path,
+            )  # fmt: skip
+        return ""
+    return crs
 
 
 def points_to_pixels(
