@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .georeference import Georeference
 from .rasters import numpy_dtype
 from .reading import SceneReader
 from .scalars import plan_scalars
-from .scenes import Asset, Properties, SceneFiles
+from .scenes import Properties, SceneFiles
 from .sources import SOURCES
 from .tiling import Grid, Spots
 
@@ -110,7 +110,7 @@ def read_header(scene: SceneFiles, config: Config) -> SceneHeader:
             owners=owners,
             centres=None if centres is None else tuple((int(r), int(c)) for r, c in centres),
             properties=scene.properties,
-            file_bytes=sum(SOURCES[a.source].nbytes(a) for a in _files_once(scene)),
+            file_bytes=_bytes(scene),
         )
         _check_configuration(header, config, file, opened)
         return header
@@ -140,9 +140,10 @@ def _at(file: str) -> Any:
         raise
 
 
-def _files_once(scene: SceneFiles) -> Iterable[Asset]:
-    """Its assets, one of those that share a file."""
-    return {a.path: a for a in scene.assets}.values()
+def _bytes(scene: SceneFiles) -> int:
+    """Bytes on disk; several bands of one file count once."""
+    sizes = {a.path: SOURCES[a.source].size(a) for a in scene.assets}
+    return sum(sizes.values())
 
 
 def _check_configuration(

@@ -106,8 +106,8 @@ class StageWriter:
                     dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
         self._written += count
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Writes what is left, the keys and the attributes; renames."""
+    def finish(self, attributes: Mapping[str, Any]) -> np.ndarray:
+        """Writes what is left, the keys and the attributes; renames. Gives the images' hashes."""
         total = self._written + self._held
         if self._held:
             for buffer in self._buffers.values():
@@ -118,10 +118,12 @@ class StageWriter:
         keys = {"row": np.int32, "col": np.int32, "valid": np.float32, "hash": np.uint64}
         for name, dtype in (keys | self._scalars).items():
             parts = self._small.get(name, [np.empty(0, dtype)])
-            self._file.create_dataset(name, data=np.concatenate(parts).astype(dtype))
+            self._small[name] = [np.concatenate(parts).astype(dtype)]
+            self._file.create_dataset(name, data=self._small[name][0])
         self._file.attrs.update(attributes)
         self._file.close()
         os.replace(self._temporary, self._path)
+        return self._small["hash"][0]
 
     def abandon(self) -> None:
         """Removes the temporary file."""

@@ -199,5 +199,5 @@ def test_a_file_that_ends_too_soon(tmp_path: Path) -> None:
 def test_a_record_counts_its_own_bytes(tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     write_icebergs(path, 5, side=10)
-    sizes = [SOURCE.nbytes(scene.assets[0]) for scene in _find(path)]
+    sizes = [SOURCE.size(scene.assets[0]) for scene in _find(path)]
     assert sum(sizes) == path.stat().st_size - len("[]") - 4 * len(", ")

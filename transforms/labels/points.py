@@ -102,9 +102,11 @@ class PointsLabel(Label):
                 )  # fmt: skip
             value = Feature((), "float32", "value", "scalar")
             return {name: value, **count, f"{name}_std": value}
+        names = points.names
         if self.classes:
-            check_classes(self.classes, points.texts, self.value, points.path)
-        names = names_by_id(class_ids(self.classes, 0)) if self.classes else points.names
+            ids = class_ids(self.classes, 0)
+            check_classes(ids, points.texts, self.value, points.path)
+            names = names_by_id(ids)
         return {name: Feature((), "int64", "class", "scalar", names=names, ignore=(-1,)), **count}
 
     def open(

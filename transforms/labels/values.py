@@ -56,10 +56,16 @@ def in_order(values: Iterable[str]) -> list[str]:
 
 
 def class_ids(classes: Any, first: int) -> dict[str, int]:
-    """Value (as text) to id, in the order of ``classes``; those of a list count from ``first``."""
+    """Value (as text) to id, in the order of ``classes``; those of a list count from ``first``.
+
+    Where no class is called by a number, numbers among the values are ids already: 0 and 1 are
+    ship and iceberg for ``classes: [ship, iceberg]``.
+    """
     if isinstance(classes, Mapping):
-        return {as_text(name): number for name, number in classes.items()}
-    return {as_text(name): first + i for i, name in enumerate(classes)}
+        ids = {as_text(name): int(number) for name, number in classes.items()}
+    else:
+        ids = {as_text(name): first + i for i, name in enumerate(classes)}
+    return ids if any(map(is_whole, ids)) else ids | {str(i): i for i in ids.values()}
 
 
 def names_by_id(ids: Mapping[str, int]) -> tuple[str, ...]:
@@ -79,14 +85,14 @@ def not_there(what: str, name: str, known: Iterable[str]) -> str:
     return f"has no {what} {name!r}{meant} (there are: {listed or 'none'})"
 
 
-def check_classes(classes: Iterable[Any], values: Iterable[str], attribute: str, path: str) -> None:
-    """That values hold at least one of the classes: else they are misspelt, or another
-    attribute's.
+def check_classes(ids: Iterable[str], values: Iterable[str], attribute: str, path: str) -> None:
+    """That values hold at least one of the classes in ``class_ids``: else they are misspelt, or
+    another attribute's.
 
     Raises:
       SceneError: they hold none, and there are some.
     """
-    known, found = [as_text(c) for c in classes], set(values) - {""}
+    known, found = list(ids), set(values) - {""}
     if found and not found & set(known):
         reason = f"attribute {attribute} {not_there('class', known[0], in_order(found))}"
         raise SceneError(reason, step="label", file=path)

@@ -74,9 +74,8 @@ class VectorLabel(Label):
     ) -> dict[str, Feature]:
         table = self._read(name, scene)
         ids = self._fixed_ids(name)
-        if self.classes and table is not None:
-            values = self._values(name, table)
-            check_classes(self.classes, values, str(self.attribute), table.path)
+        if ids and self.attribute and table is not None:
+            check_classes(ids, self._values(name, table), self.attribute, table.path)
         if ids is None:
             values = set() if table is None else set(self._values(name, table))
             ids = class_ids(in_order(values - {"", BACKGROUND}), 1)

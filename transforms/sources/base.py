@@ -7,7 +7,6 @@ work alike. Sources of others register under the entry point group ``scenefeed.s
 from __future__ import annotations
 
 import abc
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,6 +42,13 @@ class Source(abc.ABC):
           ConfigError: nothing in it is as the configuration says.
         """
 
+    def size(self, asset: Asset) -> int:
+        """Bytes on disk, for rates."""
+        path = Path(asset.path)
+        if path.is_dir():
+            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        return path.stat().st_size
+
     @abc.abstractmethod
     def open(self, asset: Asset) -> Any:
         """A rasterio dataset, opened for reading in this thread.
@@ -51,9 +57,3 @@ class Source(abc.ABC):
           OSError, ValueError, rasterio.errors.RasterioError: it cannot be opened; the caller puts
             the message in one line.
         """
-
-    def nbytes(self, asset: Asset) -> int:
-        """How many bytes of files an asset is, for rates: a file's size, or a whole folder's."""
-        if os.path.isfile(asset.path):
-            return os.path.getsize(asset.path)
-        return sum(p.stat().st_size for p in Path(asset.path).rglob("*") if p.is_file())
