@@ -54,9 +54,7 @@ def test_the_pages_source_and_label(tmp_path):
     for i in range(6):
         record = reader[i]
         row, col = int(record["row"]), int(record["col"])
-        assert np.array_equal(
-            record["image"][..., 0], heights[row : row + 16, col : col + 16]
-        )
+        assert np.array_equal(record["image"][..., 0], heights[row : row + 16, col : col + 16])
         assert record["edge"] == np.float32(np.hypot(row + 8, col + 8))
 
 

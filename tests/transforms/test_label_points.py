@@ -283,7 +283,9 @@ def test_what_would_be_no_label_anywhere_is_told(tmp_path):
     assert "no numbers in v, but such as 'wood'" in refused()
     assert "no class 'wod': did you mean 'wood'" in refused(task="class", classes=["wod"])
     unknown = Georeference(60, 80, "", WHERE.transform)
-    assert "is in degrees, and the scene, which has no CRS, is not" in refused(unknown, task="class")
+    assert "is in degrees, and the scene, which has no CRS, is not" in refused(
+        unknown, task="class"
+    )
 
 
 @pytest.mark.parametrize(
