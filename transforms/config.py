@@ -6,6 +6,7 @@ Errors name the key by its path, the value, and what would be right.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -116,6 +117,7 @@ class Config(Section):
         """As dataset.json holds it: every key, with its default where none was given."""
         return dict(_json_numbers(self.model_dump(mode="json")))
 
+    @functools.cached_property
     def stage_digest(self) -> str:
         """sha256 over what decides a stage file. Which files there are does not count: that is
         for fingerprints of scenes."""

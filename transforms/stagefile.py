@@ -229,7 +229,8 @@ def read_scalars(
       JobError: the file is missing or damaged.
     """
     with _reading(path) as file:
-        texts = {k: v for k, v in json.loads(file.attrs["texts"]).items() if k in names}
+        held = json.loads(file.attrs["notes"])["texts"]
+        texts = {k: v for k, v in held.items() if k in names}
         chosen = {k: file[k][:][index].tolist() for k in names if k not in texts}
     return lambda i: {**texts, **{k: v[i] for k, v in chosen.items()}}
 
@@ -247,14 +248,14 @@ def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
             yield column[start : start + step]
 
 
-def read_notes(path: str, name: str) -> dict[str, Any]:
-    """An attribute of a stage file that holds JSON: ``texts``, ``tallies``, ``properties``.
+def read_notes(path: str) -> dict[str, Any]:
+    """What a stage file says in JSON: ``texts``, ``tallies``, ``properties``.
 
     Raises:
       JobError: the file is missing or damaged.
     """
     with _reading(path) as file:
-        return dict(json.loads(file.attrs[name]))
+        return dict(json.loads(file.attrs["notes"]))
 
 
 @contextlib.contextmanager
@@ -284,6 +285,8 @@ def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:
 
 def is_whole(path: Path, fingerprint: str) -> bool:
     """Whether a stage file is there, complete, and made from the same inputs and configuration."""
+    if not path.exists():
+        return False
     try:
         with h5py.File(path, "r", locking=False) as file:
             return bool(file.attrs["fingerprint"] == fingerprint and "row" in file)

@@ -143,14 +143,14 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
       JobError: the disk cannot be written.
     """
     path = Path(folder) / f"{scene.id}.h5"
-    inputs = scene.fingerprint(config.stage_digest())
+    inputs = scene.fingerprint(config.stage_digest)
     # Another scene can widen the dataset's dtype, or add a class: what must be staged changes.
     shared = sorted(columns(header, config).items()), sorted(header.columns.items())
     fingerprint = hashlib.sha256(f"{inputs} {shared}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
     if reused:
         hashes = read_columns(str(path), ["hash"])["hash"]
-        read_bytes, tallies = 0, read_notes(str(path), "tallies")
+        read_bytes, tallies = 0, read_notes(str(path))["tallies"]
     else:
         hashes, read_bytes, tallies = _stage(scene, header, config, path, fingerprint, timer)
     pixels = header.where.height * header.where.width * _pixel_bytes(header)
@@ -291,8 +291,13 @@ def _attributes(
         "transform": np.array(header.where.transform, np.float64),
         "bands": list(header.bands),
         "source": list(scene.files),
-        "properties": json.dumps(dict(scene.properties), sort_keys=True),
-        "texts": json.dumps(text_scalars(header.columns, scene.properties)),
-        "tallies": json.dumps(dict(tallies)),
+        "notes": json.dumps(
+            {
+                "properties": dict(scene.properties),
+                "texts": text_scalars(header.columns, scene.properties),
+                "tallies": dict(tallies),
+            },
+            sort_keys=True,
+        ),
         "fingerprint": fingerprint,
     }
