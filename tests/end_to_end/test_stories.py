@@ -110,7 +110,7 @@ def test_segmentation(data, tmp_path):
     wet = (flat == 1).sum(axis=1) > (flat == 0).sum(axis=1)
     train = x["split"] == "train"
     assert abs((~wet[train]).sum() / wet[train].sum() - 2) < 0.1
-    assert (~wet[~train]).sum() / wet[~train].sum() > 3
+    assert (~wet[~train]).sum() / wet[~train].sum() > 2.5
     # No pixel of one split within 16 of another's.
     for name in lines:
         here = x["scene_id"] == name

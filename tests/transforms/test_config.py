@@ -71,3 +71,8 @@ def test_digest_ignores_which_files_there_are():
     assert one.stage_digest != Config(sample={"labelled": True}).stage_digest
     assert one.stage_digest == Config(sample={"fraction": 0.5}).stage_digest
     assert one.record_digest() != Config(sample={"fraction": 0.5}).record_digest()
+
+
+def test_scalars_may_be_called_as_stac_calls_them():
+    names = ("view:incidence_angle", "eo:cloud_cover")
+    assert parse({"scalars": names}, "x").scalars == names
