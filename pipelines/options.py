@@ -26,6 +26,7 @@ CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
     "to_db": ("clean", "to_db"),
     "split_by": ("split", "by"),
     "block": ("split", "block"),
+    "buffer": ("split", "buffer"),
     "num_shards": ("records", "num_shards"),
     "shard_mb": ("records", "shard_mb"),
     "seed": ("records", "seed"),
@@ -97,7 +98,11 @@ def _add_convert(commands: Any) -> None:
         "All of the configuration: docs/configuration.md.",
     )  # fmt: skip
     p.add_argument(
-        "scenes", nargs="*", metavar="SCENE", help="rasters: paths, globs in quotes, or folders"
+        "scenes",
+        nargs="*",
+        metavar="SCENE",
+        help="rasters, arrays, SAFE products, tables of images: paths, globs in quotes, folders; "
+        "or manifests that list them (.csv, .jsonl, .geojson, STAC items)",
     )
     p.add_argument("--output", required=True, metavar="OUT", help="the dataset's folder")
     p.add_argument("--config", metavar="FILE", help="YAML; flags win over it")
@@ -136,11 +141,15 @@ def _add_shard(commands: Any) -> None:
 
 def _add_records(p: argparse.ArgumentParser) -> None:
     records = p.add_argument_group("splits and records")
-    records.add_argument("--split_by", choices=("patch", "scene", "block"),
-                         help="what draws its split by hash (default: all is train)")  # fmt: skip
+    records.add_argument("--split_by",
+                         choices=("patch", "scene", "block", "date", "column", "polygons"),
+                         help="what decides a patch's split (default: all is train); the last "
+                         "three need keys in --config")  # fmt: skip
     records.add_argument(
-        "--block", type=int, metavar="PX", help="side of a block for --split_by block"
+        "--block", type=float, metavar="PX", help="side of a block for --split_by block"
     )
+    records.add_argument("--buffer", type=float, metavar="PX",
+                         help="least distance between splits, for --split_by block")  # fmt: skip
     records.add_argument("--num_shards", type=int, metavar="N", help="exactly N shards a split")
     records.add_argument(
         "--shard_mb", type=float, metavar="MB", help="about this large (default 128)"
@@ -295,21 +304,16 @@ def _with_zones(values: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def layer(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """``merge``, without what ``above`` makes meaningless: the block of another split, a shard
-    count where a size is asked for."""
+    """``merge``, without what ``above`` makes meaningless: what belongs to another split than the
+    one asked for, a shard count where a size is asked for."""
     merged = merge(below, above)
-    for section, key, other, keeps in (
-        ("split", "block", "by", "block"),
-        ("records", "num_shards", "shard_mb", None),
-    ):
-        asked = above.get(section)
-        if (
-            isinstance(asked, dict)
-            and other in asked
-            and key not in asked
-            and asked[other] != keeps
-        ):
-            merged[section] = {k: v for k, v in merged[section].items() if k != key}
+    asked, held = (x.get("split") or {} for x in (above, below))
+    if asked.get("by", held.get("by")) != held.get("by"):
+        kept = {k: v for k, v in held.items() if k == "fractions"}
+        merged["split"] = merge(kept, asked)
+    asked = above.get("records") or {}
+    if "shard_mb" in asked and "num_shards" not in asked:
+        merged["records"] = {k: v for k, v in merged["records"].items() if k != "num_shards"}
     return merged
 
 
