@@ -195,7 +195,7 @@ def _verify_shard(folder: Path, shard: Shard, spec: DatasetSpec) -> _Findings:
 
 def _read_records(file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findings) -> None:
     fill = spec.config.get("clean", {}).get("fill", 0.0)
-    nan_allowed = np.isnan(np.array(fill, float)).any()
+    nan_allowed = fill != "mean" and bool(np.isnan(np.array(fill, float)).any())
     try:
         for batch in _batches(tfrecord.read(file, shard.path), 64):
             records = decode(batch, spec)

@@ -113,7 +113,8 @@ class Agree(beam.CombineFn):  # type: ignore[misc]
         return []
 
     def add_input(self, held: list[PlannedScene], scene: PlannedScene) -> list[PlannedScene]:
-        return [*held, scene]
+        held.append(scene)
+        return held
 
     def merge_accumulators(self, parts: Iterable[list[PlannedScene]]) -> list[PlannedScene]:
         return [scene for part in parts for scene in part]

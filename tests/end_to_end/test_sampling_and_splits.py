@@ -77,7 +77,10 @@ def test_labelled_patches_in_the_declared_ratios(scenes):
 
 
 def test_a_fraction_and_a_cap_for_each_scene(scenes):
-    out, _ = convert(scenes, "capped", sample={"fraction": 0.5, "per_scene": 100})
+    out, _ = convert(
+        scenes, "capped", sample={"fraction": 0.5, "per_scene": 100}, clean={"fill": "mean"}
+    )
+    scenefeed("verify", out)
     ids = records(out)["scene_id"]
     assert {i: int((ids == i).sum()) for i in set(ids)} == {"a": 100, "b": 100}
     # Another cap needs no scene: the stage files hold all patches.

@@ -1,5 +1,6 @@
 """Finding scenes by name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,63 @@ def test_fingerprint_follows_files_and_configuration(tmp_path):
     assert scene.fingerprint("config") != first
     (tmp_path / "a.tif").unlink()
     assert scene.fingerprint("config") != first
+
+
+def _item(name, assets, **properties):
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": None, "links": [],
+        "properties": properties,
+        "assets": {k: {"href": v, "type": "image/tiff"} for k, v in assets.items()},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "geojson", "stac", "collection"])
+def test_manifests_of_every_kind_list_the_same_scenes(tmp_path, kind):
+    rows = [
+        {"id": f"s{i}", "VV": f"x/{i} vv.tif", "VH": f"x/{i}_vh.tif", "site": "Åre", "depth": i,
+         "date": f"2018-07-0{i + 1}T05:26:23Z"}
+        for i in range(2)
+    ]  # fmt: skip
+    items = [
+        _item(
+            r["id"],
+            {"VH": r["VH"], "VV": r["VV"]},
+            datetime=r["date"],
+            site="Åre",
+            depth=r["depth"],
+        )
+        for r in rows
+    ]
+    features = [{"type": "Feature", "geometry": None, "properties": r} for r in rows]
+    text = {
+        "csv": "\n".join([",".join(rows[0]), *(",".join(map(str, r.values())) for r in rows)]),
+        "jsonl": "\n".join(map(json.dumps, rows)),
+        "json": json.dumps(rows),
+        "geojson": json.dumps({"type": "FeatureCollection", "features": features}),
+        "stac": json.dumps(items[0]),
+        "collection": json.dumps({"type": "FeatureCollection", "features": items}),
+    }[kind]
+    suffix = {"stac": "json", "collection": "json"}.get(kind, kind)
+    (tmp_path / f"m.{suffix}").write_text(text)
+    config = parse(
+        {"scenes": {"paths": f"m.{suffix}", "bands": ["VV", "VH"]},
+         "labels": {"y": {"path": "masks/{site}_{id}.tif"}}}, "t",
+    )  # fmt: skip
+    scenes = find_scenes(config, tmp_path)
+    assert [s.id for s in scenes] == (["s0"] if kind == "stac" else ["s0", "s1"])
+    first = scenes[0]
+    assert first.bands == ("VV", "VH")
+    assert first.files == (f"{tmp_path}/x/0 vv.tif", f"{tmp_path}/x/0_vh.tif")
+    assert first.properties["time"] == "2018-07-01T05:26:23Z"
+    assert (first.properties["site"], first.properties["depth"]) == ("Åre", 0)
+    assert first.labels == {"y": f"{tmp_path}/masks/Åre_s0.tif"}
+
+
+def test_a_slash_in_the_id_sees_folders(tmp_path):
+    for name in ("cat/1", "dog/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="two scenes have the id '1'.*sees folders too"):
+        find_scenes(parse({"scenes": {"paths": "*/*.png"}}, "t"), tmp_path)
+    config = parse({"scenes": {"paths": "*/*.png", "id": "([^/]+/[^/]+)$"}}, "t")
+    assert [s.id for s in find_scenes(config, tmp_path)] == ["cat-1", "dog-1"]
