@@ -152,7 +152,7 @@ def test_a_slash_in_the_id_sees_folders(tmp_path):
     for name in ("cat/1", "dog/1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.png").write_bytes(b"x")
-    with pytest.raises(ConfigError, match="two scenes have the id '1'.*sees folders too"):
+    with pytest.raises(ConfigError, match=r"two scenes have the id '1'.*sees folders too"):
         find_scenes(parse({"scenes": {"paths": "*/*.png"}}, "t"), tmp_path)
     config = parse({"scenes": {"paths": "*/*.png", "id": "([^/]+/[^/]+)$"}}, "t")
     assert [s.id for s in find_scenes(config, tmp_path)] == ["cat-1", "dog-1"]
