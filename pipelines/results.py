@@ -14,13 +14,15 @@ import uuid
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..loader.spec import FILE_NAME, DatasetSpec, Feature, Shard, Split
-from ..transforms.config import Config
-from ..transforms.errors import DeadLetter
-from ..transforms.shards import WrittenShard
-from ..transforms.staging import StagedScene
+
+if TYPE_CHECKING:  # verify takes names of files from here, and should not load Beam for them
+    from ..transforms.config import Config
+    from ..transforms.errors import DeadLetter
+    from ..transforms.shards import WrittenShard
+    from ..transforms.staging import StagedScene
 
 SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
 RECORDS, STAGE = "records", "stage"

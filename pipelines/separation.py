@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..transforms.georeference import Georeference
 
@@ -91,6 +90,8 @@ def box_gap(
 ) -> tuple[float, float | None]:
     """The least distance between two sets of squares, given their corners (N, 2), in pixels and,
     with the pixels' (height, width) in metres, on the ground."""
+    from scipy.spatial import cKDTree  # half a second to load
+
     # The nearest by the larger of both distances; the nearest by Euclid is not much farther.
     near, _ = cKDTree(other).query(one, p=np.inf)
     reach = max(0.0, near.min() - size) * np.sqrt(2) + size
@@ -139,6 +140,8 @@ def _overlapping(
     clouds = [_cloud(split, placed, size, grids, sides) for split in (one, other)]
     if not all(len(points) for points, _, _ in clouds):
         return 0
+    from scipy.spatial import cKDTree
+
     (points, scenes, reach), (others, other_scenes, _) = clouds
     pairs = cKDTree(others).query_ball_point(points, reach)
     return sum(

@@ -21,7 +21,7 @@ import xxhash
 from ..loader import tfrecord
 from ..loader.codec import decode_batch
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Shard
-from ..transforms.splits import patch_hashes
+from ..transforms.hashing import patch_hashes
 from .results import SCENES
 from .separation import Gap, gaps, read_georeferences
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .choosing import Choice
 from .config import Config
-from .splits import key_hash, patch_hashes
+from .hashing import key_hash, patch_hashes
 from .staging import StagedScene
 
 # How many stage files one shard may draw from. Past it, scenes form groups with shards of their

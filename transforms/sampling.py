@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from .hashing import key_hash, patch_hashes, uniform
 from .sections import Sample
-from .splits import key_hash, patch_hashes, uniform
 
 _CHUNK = 1 << 22  # pixels whose classes are counted at once
 _SPAN = 1 << 12  # a wider range of values is not counted by a table

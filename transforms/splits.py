@@ -1,60 +1,23 @@
-"""Which split a patch belongs to, and where it stands in the global shuffle.
-
-Every choice by chance is a hash of (seed, purpose, key): the same on any machine, in any order.
-"""
+"""Which split a patch belongs to."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from .errors import SceneError
 from .georeference import Georeference
 from .ground import AROUND, on_the_plane
+from .hashing import key_hash, patch_hashes, uniform
 from .scenes import Properties
 from .sections import Split
 from .values import as_text, parse_time
 from .zones import by_polygons
 
-_GOLDEN, _M1, _M2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
 _CHUNK = 1 << 16  # patches that are projected at once
 
 Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def key_hash(seed: int, purpose: str, text: str) -> int:
-    """64 bits of BLAKE2b over (seed, purpose, text)."""
-    material = f"{seed}\0{purpose}\0{text}".encode()
-    return int.from_bytes(hashlib.blake2b(material, digest_size=8).digest(), "little")
-
-
-def patch_hashes(
-    seed: int, purpose: str, scene_id: str, rows: np.ndarray, cols: np.ndarray
-) -> np.ndarray:
-    """One uint64 (N,) a patch: splitmix64's finalizer over the scene's hash and the corner.
-
-    Negative corners count as 32-bit two's complement.
-
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    base = np.uint64(key_hash(seed, purpose, scene_id))
-    low = cols.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
-    corner = rows.astype(np.int64).astype(np.uint64) << np.uint64(32) | low
-    return _mix(_mix(corner + np.uint64(_GOLDEN)) ^ base)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_M1)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_M2)
-    return np.asarray(z ^ (z >> np.uint64(31)))
-
-
-def uniform(hashes: np.ndarray) -> np.ndarray:
-    """Hashes as float64 in [0, 1)."""
-    return np.asarray((hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def split_indexes(
@@ -97,12 +60,6 @@ def split_indexes(
     else:
         hashes = patch_hashes(seed, "split", scene_id, rows, cols)
     return _drawn(split, hashes)
-
-
-def tallies(indexes: np.ndarray, names: Sequence[str]) -> dict[str, int]:
-    """How many patches each split has; those in none are not counted."""
-    found = np.bincount(indexes[indexes >= 0], minlength=len(names))
-    return dict(zip(names, found.tolist(), strict=True))
 
 
 def _drawn(split: Split, hashes: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ from rasterio.transform import from_origin
 from scenefeed.transforms.errors import SceneError
 from scenefeed.transforms.georeference import Georeference
 from scenefeed.transforms.ground import AROUND, metres_in_pixels, on_the_plane
+from scenefeed.transforms.hashing import key_hash, patch_hashes
 from scenefeed.transforms.sections import Split
-from scenefeed.transforms.splits import key_hash, patch_hashes, split_indexes, tallies
+from scenefeed.transforms.splits import split_indexes
 
 THREE = {"train": 0.8, "val": 0.1, "test": 0.1}
 HALF = {"train": 0.5, "val": 0.3, "test": 0.2}
@@ -126,10 +127,6 @@ def test_split_by_block_never_divides_a_block():
 
 def test_without_a_split_all_is_train():
     assert (split_indexes(None, 0, 64, "s", NOWHERE, {}, ROWS, COLS) == 0).all()
-
-
-def test_tallies_leave_out_what_is_in_no_split():
-    assert tallies(np.array([0, 2, -1, 2]), ["a", "b", "c"]) == {"a": 1, "b": 0, "c": 2}
 
 
 @pytest.mark.parametrize(
