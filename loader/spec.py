@@ -126,8 +126,10 @@ class DatasetSpec:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the label features, in order."""
-        return [k for k, f in self.features.items() if f.kind in ("mask", "class", "value")]
+        """The names of the label features, in order: those that the configuration's labels are
+        called by. What else a label or a scalar adds (counts, longitude) is none."""
+        wanted = self.config.get("labels", {})
+        return [name for name in self.features if name in wanted]
 
     def to_json(self) -> str:
         document = {

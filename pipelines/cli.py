@@ -198,6 +198,7 @@ def _why_empty(metrics: dict[str, Any]) -> str:
 
 
 def _verify(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .summary import verify_lines
     from .verify import verify
 
     report = verify(Path(args.output))
@@ -206,6 +207,8 @@ def _verify(args: argparse.Namespace, rest: list[str], started: float) -> int:
         print(f"scenefeed: {problem}", file=sys.stderr)
     if len(report["problems"]) > 20:
         print(f"scenefeed: ... {len(report['problems']) - 20} more", file=sys.stderr)
+    for line in verify_lines(report):
+        print(line)
     state = f"{len(report['problems'])} problems" if report["problems"] else "whole"
     print(
         f"{args.output}: {state}: {report['records']:,} records in {report['shards']} shards, "

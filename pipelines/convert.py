@@ -89,7 +89,7 @@ def _finish(
 
 def inputs_fingerprint(config: Config, scenes: Iterable[SceneFiles]) -> str:
     """What a dataset was made from: every scene's files, and the whole configuration."""
-    stage = config.stage_digest()
+    stage = config.stage_digest
     lines = [config.record_digest(), *(s.fingerprint(stage) for s in scenes)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

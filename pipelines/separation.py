@@ -17,7 +17,8 @@ from ..transforms.georeference import Georeference
 # Split to scene to the corners (rows, columns) of its patches.
 Keys = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 
-_EARTH = 6371008.8  # metres, the mean radius (IUGG)
+# WGS 84: the equator's radius in metres, and the first eccentricity squared (NGA.STND.0036).
+_RADIUS, _E2 = 6378137.0, 6.69437999014e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +112,17 @@ def pixel_metres(where: Georeference) -> tuple[float, float] | None:
     if not (where.crs and where.located):
         return None
     col, row = where.width / 2, where.height / 2
-    here, down, right = _on_sphere(where, np.array([[row, col], [row + 1, col], [row, col + 1]]))
+    here, down, right = _on_the_globe(where, np.array([[row, col], [row + 1, col], [row, col + 1]]))
     return float(np.linalg.norm(down - here)), float(np.linalg.norm(right - here))
 
 
-def _on_sphere(where: Georeference, places: np.ndarray) -> np.ndarray:
-    """Pixels (row, column) as points on the sphere (N, 3), metres."""
+def _on_the_globe(where: Georeference, places: np.ndarray) -> np.ndarray:
+    """Pixels (row, column) as points on the ellipsoid (N, 3), metres from its centre."""
     lon, lat = np.radians(where.to_lonlat(places[:, 1], places[:, 0]))
-    return _EARTH * np.stack(
-        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1
+    normal = _RADIUS / np.sqrt(1 - _E2 * np.sin(lat) ** 2)
+    across = normal * np.cos(lat)
+    return np.stack(
+        [across * np.cos(lon), across * np.sin(lon), normal * (1 - _E2) * np.sin(lat)], axis=1
     )
 
 
@@ -148,11 +151,11 @@ def _cloud(
     split: Mapping[str, Any], placed: list[str], size: int,
     grids: Mapping[str, Georeference], sides: Mapping[str, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """A split's patch centres on the sphere, their scenes' numbers, and how near counts."""
+    """A split's patch centres on the globe, their scenes' numbers, and how near counts."""
     points, scenes, reach = [np.empty((0, 3))], [np.empty(0, int)], [np.empty(0)]
     for number, scene in enumerate(placed):
         if scene in split:
-            found = _on_sphere(grids[scene], _points(split[scene]) + size / 2)
+            found = _on_the_globe(grids[scene], _points(split[scene]) + size / 2)
             points.append(found)
             scenes.append(np.full(len(found), number))
             reach.append(np.full(len(found), sides[scene]))

@@ -29,6 +29,14 @@ def summary(out: Path, metrics: dict[str, Any]) -> str:
         f"memory   {metrics['peak_memory_bytes'] / 2**30:.2f} GiB at most",
         f"dataset  {out}  fingerprint {metrics['fingerprint'][:16]}",
     ]
+    tallies = ", ".join(f"{k} {n:,}" for k, n in metrics["tallies"].items())
+    if tallies:
+        lines.append(f"counted  {tallies}")
+    for ids in metrics["duplicate_scenes"][:5]:
+        lines.append(f"note     scenes {', '.join(ids[:8])} hold the same images")
+    if patches["repeated_in_scene"]:
+        lines.append(f"note     {patches['repeated_in_scene']:,} patches repeat another's image "
+                     "in their scene")  # fmt: skip
     empty = [k for k, n in patches["by_split"].items() if not n]
     if empty:
         lines.append(f"note     no patch fell to {', '.join(empty)}: use more scenes, another "
@@ -45,6 +53,28 @@ def dead_letters(out: Path) -> list[str]:
         + f"): {d['file']}"
         for d in letters
     ]
+
+
+def verify_lines(report: dict[str, Any]) -> list[str]:
+    """What verify found of splits and duplicates."""
+    lines = []
+    for splits, gap in report["separation"].items():
+        if gap["pixels"] is None:
+            words = "share no scene"
+        else:
+            metres = f" ({gap['metres']:,.0f} m)" if gap["metres"] is not None else ""
+            words = f"at least {gap['pixels']:,.1f} pixels{metres} apart within scenes"
+        if gap["overlapping"]:
+            words += f"; {gap['overlapping']:,} pairs of patches overlap between scenes"
+        lines.append(f"{splits}: {words}")
+    found = report["duplicates"]
+    if found["records"]:
+        across = found["across_splits"]
+        lines.append(
+            f"{found['records']:,} records repeat another's image, byte for byte"
+            + (f"; {across:,} images stand in several splits" if across else "")
+        )
+    return lines
 
 
 def _mb(count: int) -> str:

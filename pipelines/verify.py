@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import xxhash
 
 from ..loader import tfrecord
 from ..loader.codec import decode_batch
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Shard
 from ..transforms.splits import patch_hashes
+from .results import SCENES
+from .separation import Gap, gaps, read_georeferences
 
 
 @dataclasses.dataclass
@@ -30,6 +33,8 @@ class _Findings:
     records: int = 0
     nan: int = 0
     keys: list[np.ndarray] = dataclasses.field(default_factory=list)
+    corners: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
+    images: list[np.ndarray] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -38,10 +43,12 @@ def verify(folder: Path) -> dict[str, Any]:
 
     Checks each shard's size and sha256, each record's checksums, that it decodes as dataset.json
     describes, that image values are finite (unless ``fill`` is NaN), that no key (scene, row,
-    column) comes twice, and all counts.
+    column) comes twice, that splits lie as far apart as ``split.buffer`` says, and all counts.
 
     Returns:
-      ``problems``: one line each, empty when the dataset is whole; and counts.
+      ``problems``: one line each, empty when the dataset is whole; ``separation``: the least
+      distance between every two splits; ``duplicates``: records whose image another has too; and
+      counts.
 
     Raises:
       DatasetError: there is no complete dataset to verify.
@@ -53,6 +60,12 @@ def verify(folder: Path) -> dict[str, Any]:
     problems = [p for f in findings for p in f.problems]
     problems += _twice([split for split, _ in shards], [f.keys for f in findings])
     problems += _against_itself(folder, spec)
+    names = [split for split, _ in shards]
+    apart = gaps(
+        _corners(names, findings), spec.features["image"].shape[0],
+        read_georeferences(folder / SCENES),
+    )  # fmt: skip
+    problems += _too_near(apart, spec)
     problems += _strays(folder, {s.path for _, s in shards})
     return {
         "problems": problems,
@@ -61,6 +74,8 @@ def verify(folder: Path) -> dict[str, Any]:
         "records": sum(f.records for f in findings),
         "bytes": sum(s.num_bytes for _, s in shards),
         "nan": sum(f.nan for f in findings),
+        "separation": {f"{a}, {b}": dataclasses.asdict(gap) for (a, b), gap in apart.items()},
+        "duplicates": _duplicates(names, [f.images for f in findings]),
         "seconds": time.perf_counter() - start,
     }
 
@@ -89,6 +104,56 @@ def _twice(splits: list[str], keys: list[list[np.ndarray]]) -> list[str]:
         return []
     where = ", ".join(names[i] for i in np.unique(split[again]))
     return [f"{int((counts > 1).sum())} keys come more than once, in {where}"]
+
+
+def _corners(
+    splits: list[str], findings: list[_Findings]
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Split to scene to its patches' rows and columns."""
+    held: dict[str, dict[str, list[np.ndarray]]] = {}
+    for split, found in zip(splits, findings, strict=True):
+        for scene, parts in found.corners.items():
+            held.setdefault(split, {}).setdefault(scene, []).extend(parts)
+    joined = {
+        split: {scene: np.concatenate(parts, axis=1) for scene, parts in scenes.items()}
+        for split, scenes in held.items()
+    }
+    return {k: {s: (c[0], c[1]) for s, c in scenes.items()} for k, scenes in joined.items()}
+
+
+def _too_near(apart: dict[tuple[str, str], Gap], spec: DatasetSpec) -> list[str]:
+    """Splits that lie nearer to each other than ``split.buffer`` says."""
+    split = spec.config.get("split") or {}
+    buffer, unit = split.get("buffer"), split.get("unit", "pixels")
+    if not buffer:
+        return []
+    problems = []
+    for (one, other), gap in apart.items():
+        found = gap.metres if unit == "metres" else gap.pixels
+        # Metres are measured at the scene's middle; its edges may differ by a little.
+        if found is not None and found < buffer * (0.98 if unit == "metres" else 1):
+            problems.append(
+                f"{one} and {other} come within {found:.1f} {unit} of each other in scene "
+                f"{gap.scene}, and split.buffer says {buffer:g}"
+            )
+    return problems
+
+
+def _duplicates(splits: list[str], images: list[list[np.ndarray]]) -> dict[str, int]:
+    """How many records hold an image that another record holds too: ``records`` beyond the
+    first of each, and ``across_splits``, images that stand in several splits."""
+    sizes = [sum(map(len, parts)) for parts in images]
+    if not sum(sizes):
+        return {"records": 0, "across_splits": 0}
+    hashes = np.concatenate([h for parts in images for h in parts])
+    names = sorted(set(splits))
+    number = np.repeat([names.index(s) for s in splits], sizes)
+    distinct = np.unique(hashes)
+    in_splits = np.unique(np.stack([hashes, number.astype(np.uint64)], axis=1), axis=0)
+    return {
+        "records": len(hashes) - len(distinct),
+        "across_splits": int((np.unique(in_splits[:, 0], return_counts=True)[1] > 1).sum()),
+    }
 
 
 def _against_itself(folder: Path, spec: DatasetSpec) -> list[str]:
@@ -137,6 +202,13 @@ def _read_records(file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findi
             found.records += len(batch)
             found.keys.append(_key_hashes(records))
             image = records["image"]
+            found.images.append(
+                np.array([xxhash.xxh3_64_intdigest(x.tobytes()) for x in image], np.uint64)
+            )
+            corners = np.stack([records["row"], records["col"]]).astype(np.int32)
+            for scene in set(records["scene_id"].tolist()):
+                chosen = corners[:, records["scene_id"] == scene]
+                found.corners.setdefault(scene, []).append(chosen)
             if np.issubdtype(image.dtype, np.inexact):
                 bad = int((~np.isfinite(image)).sum())
                 found.nan += bad

@@ -59,7 +59,8 @@ def open_bands(
     opened = []
     for number, asset in enumerate(scene.assets):
         dataset = stack.enter_context(open_asset(asset, step))
-        check_claims(dataset, str(asset))
+        if step == "plan":  # once is enough
+            check_claims(dataset, str(asset))
         if scene.bands:
             names: tuple[str, ...] = (scene.bands[number],)
             if dataset.count > 1:
@@ -130,7 +131,7 @@ class BandReader:
         self.names = opened.names
         self._warped = self._alpha = False
         self._inner_nodata: float | None = None
-        if grid_difference(opened.where, grid):
+        if opened.where is not grid and grid_difference(opened.where, grid):
             self._warp(stack, opened, config, grid)
         self._parts = clean.complex_parts if self._raw_dtype.kind == "c" else ()
         if self._parts:

@@ -6,6 +6,7 @@ Errors name the key by its path, the value, and what would be right.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -86,12 +87,23 @@ class Config(Section):
             if label is None:
                 known = ", ".join(self.labels) or "there is none"
                 raise ValueError(f"sample.balance.label {balance.label!r} is no label: {known}")
+        wanted = self.sample.labelled
+        for name in wanted if isinstance(wanted, tuple) else ():
+            if name not in self.labels:
+                known = ", ".join(self.labels) or "there is none"
+                raise ValueError(f"sample.labelled: no label {name!r}: {known}")
         for name in self.sample.splits or ():
             if name not in self.splits:
                 raise ValueError(
                     f"sample.splits: no split {name!r}: there are {', '.join(self.splits)}"
                 )
         return self
+
+    @property
+    def labels_wanted(self) -> frozenset[str]:
+        """The labels without which a patch is not kept."""
+        wanted = self.sample.labelled
+        return frozenset(wanted if isinstance(wanted, tuple) else self.labels if wanted else ())
 
     @property
     def splits(self) -> list[str]:
@@ -102,6 +114,7 @@ class Config(Section):
         """As dataset.json holds it: every key, with its default where none was given."""
         return dict(_json_numbers(self.model_dump(mode="json")))
 
+    @functools.cached_property
     def stage_digest(self) -> str:
         """sha256 over what decides a stage file. Which files there are does not count: that is
         for fingerprints of scenes."""

@@ -110,27 +110,28 @@ def target_grid(bands: Mapping[str, Georeference], wanted: TargetGrid | None) ->
     Raises:
       SceneError: the bands cannot be related, or the grid cannot be laid.
     """
-    finest = min(bands, key=lambda b: _pixel_metres(bands[b]))
-    base = bands[finest]
-    others = [b for b in bands if grid_difference(bands[b], base)]
-    if wanted and (wanted.crs or wanted.resolution):
-        return _new_grid(base, wanted)
+    first = next(iter(bands))
+    several = any(
+        w is not bands[first] and grid_difference(w, bands[first]) for w in bands.values()
+    )
+    new = wanted is not None and bool(wanted.crs or wanted.resolution)
+    chosen = first
+    if several or new:
+        chosen = min(bands, key=lambda b: _pixel_metres(bands[b]))
+    if wanted and new:
+        return _new_grid(bands[chosen], wanted)
     if wanted and wanted.reference:
         if wanted.reference not in bands:
             listed = ", ".join(bands)
             reason = f"has no band {wanted.reference!r} for grid.reference: it has {listed}"
             raise SceneError(reason, step="plan")
         chosen = wanted.reference
-    else:
-        chosen = finest if others else next(iter(bands))
-    grid = bands[chosen]
-    for name in bands if others else ():
-        if grid_difference(bands[name], grid):
-            _must_be_related(bands[name], grid, f"band {name}", f"band {chosen}")
-    if others:
-        note = f"bands of several grids: brought onto that of band {chosen}"
-        return _noted(grid, note)
-    return grid
+    if not several:
+        return bands[chosen]
+    for name, where in bands.items():
+        if grid_difference(where, bands[chosen]):
+            _must_be_related(where, bands[chosen], f"band {name}", f"band {chosen}")
+    return _noted(bands[chosen], f"bands of several grids: brought onto that of band {chosen}")
 
 
 def _noted(where: Georeference, note: str) -> Georeference:

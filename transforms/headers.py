@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from .rasters import numpy_dtype
 from .reading import SceneReader
 from .scalars import plan_scalars
 from .scenes import Properties, SceneFiles
+from .sources import SOURCES
 from .tiling import Grid, Spots
 
 MAX_PATCH_BYTES = 256 << 20
@@ -111,7 +110,7 @@ def read_header(scene: SceneFiles, config: Config) -> SceneHeader:
             owners=owners,
             centres=None if centres is None else tuple((int(r), int(c)) for r, c in centres),
             properties=scene.properties,
-            file_bytes=sum(_bytes(a.path) for a in scene.assets),
+            file_bytes=_bytes(scene),
         )
         _check_configuration(header, config, file, opened)
         return header
@@ -141,10 +140,10 @@ def _at(file: str) -> Any:
         raise
 
 
-def _bytes(path: str) -> int:
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
+def _bytes(scene: SceneFiles) -> int:
+    """Bytes on disk; several bands of one file count once."""
+    sizes = {a.path: SOURCES[a.source].size(a) for a in scene.assets}
+    return sum(sizes.values())
 
 
 def _check_configuration(

@@ -200,9 +200,10 @@ class Balance(Section):
 
 
 class Sample(Section):
-    """Which patches are kept. ``labelled`` first, then ``fraction``, ``balance``, ``per_scene``."""
+    """Which patches are kept. ``labelled`` first (by all labels, or by those that are named),
+    then ``fraction``, ``balance``, ``per_scene``."""
 
-    labelled: bool = False
+    labelled: bool | tuple[str, ...] = False
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     balance: Balance | None = None
     per_scene: Annotated[int, Field(ge=1)] | None = None

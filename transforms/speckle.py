@@ -7,7 +7,6 @@ IEEE Transactions on Pattern Analysis and Machine Intelligence 2(2), 1980.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 # Rows are filtered so many pixels at a time: the float64 sums stay small, and in the cache.
 _STRIP_PIXELS = 1 << 16
@@ -68,6 +67,8 @@ def _filtered(values: np.ndarray, weights: np.ndarray, size: int, looks: float) 
 
 def _box(values: np.ndarray, size: int) -> np.ndarray:
     """The sums of all size x size squares."""
+    from scipy.ndimage import correlate1d  # few conversions need it, and all would load it
+
     radius, ones = size // 2, np.ones(size)
     sums = correlate1d(correlate1d(values, ones, axis=0), ones, axis=1)
     return np.asarray(sums[radius:-radius, radius:-radius])

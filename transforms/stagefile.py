@@ -106,8 +106,8 @@ class StageWriter:
                     dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
         self._written += count
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Writes what is left, the keys and the attributes; renames."""
+    def finish(self, attributes: Mapping[str, Any]) -> np.ndarray:
+        """Writes what is left, the keys and the attributes; renames. Gives the images' hashes."""
         total = self._written + self._held
         if self._held:
             for buffer in self._buffers.values():
@@ -118,10 +118,12 @@ class StageWriter:
         keys = {"row": np.int32, "col": np.int32, "valid": np.float32, "hash": np.uint64}
         for name, dtype in (keys | self._scalars).items():
             parts = self._small.get(name, [np.empty(0, dtype)])
-            self._file.create_dataset(name, data=np.concatenate(parts).astype(dtype))
+            self._small[name] = [np.concatenate(parts).astype(dtype)]
+            self._file.create_dataset(name, data=self._small[name][0])
         self._file.attrs.update(attributes)
         self._file.close()
         os.replace(self._temporary, self._path)
+        return self._small["hash"][0]
 
     def abandon(self) -> None:
         """Removes the temporary file."""
@@ -227,7 +229,8 @@ def read_scalars(
       JobError: the file is missing or damaged.
     """
     with _reading(path) as file:
-        texts = {k: v for k, v in json.loads(file.attrs["texts"]).items() if k in names}
+        held = json.loads(file.attrs["notes"])["texts"]
+        texts = {k: v for k, v in held.items() if k in names}
         chosen = {k: file[k][:][index].tolist() for k in names if k not in texts}
     return lambda i: {**texts, **{k: v[i] for k, v in chosen.items()}}
 
@@ -245,14 +248,14 @@ def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
             yield column[start : start + step]
 
 
-def read_notes(path: str, name: str) -> dict[str, Any]:
-    """An attribute of a stage file that holds JSON: ``texts``, ``tallies``, ``properties``.
+def read_notes(path: str) -> dict[str, Any]:
+    """What a stage file says in JSON: ``texts``, ``tallies``, ``properties``.
 
     Raises:
       JobError: the file is missing or damaged.
     """
     with _reading(path) as file:
-        return dict(json.loads(file.attrs[name]))
+        return dict(json.loads(file.attrs["notes"]))
 
 
 @contextlib.contextmanager
@@ -282,6 +285,8 @@ def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:
 
 def is_whole(path: Path, fingerprint: str) -> bool:
     """Whether a stage file is there, complete, and made from the same inputs and configuration."""
+    if not path.exists():
+        return False
     try:
         with h5py.File(path, "r", locking=False) as file:
             return bool(file.attrs["fingerprint"] == fingerprint and "row" in file)

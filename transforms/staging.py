@@ -143,18 +143,16 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
       JobError: the disk cannot be written.
     """
     path = Path(folder) / f"{scene.id}.h5"
-    inputs = scene.fingerprint(config.stage_digest())
+    inputs = scene.fingerprint(config.stage_digest)
     # Another scene can widen the dataset's dtype, or add a class: what must be staged changes.
     shared = sorted(columns(header, config).items()), sorted(header.columns.items())
     fingerprint = hashlib.sha256(f"{inputs} {shared}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
-    read_bytes = 0
-    tallies: dict[str, int] = {}
-    if not reused:
-        read_bytes, tallies = _stage(scene, header, config, path, fingerprint, timer)
-    hashes = read_columns(str(path), ["hash"])["hash"]
     if reused:
-        tallies = read_notes(str(path), "tallies")
+        hashes = read_columns(str(path), ["hash"])["hash"]
+        read_bytes, tallies = 0, read_notes(str(path))["tallies"]
+    else:
+        hashes, read_bytes, tallies = _stage(scene, header, config, path, fingerprint, timer)
     pixels = header.where.height * header.where.width * _pixel_bytes(header)
     return StagedScene(
         id=scene.id, path=str(path), counts={}, grid_count=header.grid(config).count,
@@ -169,8 +167,8 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
 def _stage(
     scene: SceneFiles, header: SceneHeader, config: Config, path: Path, fingerprint: str,
     timer: Timer,
-) -> tuple[int, dict[str, int]]:  # fmt: skip
-    """Writes the stage file. Gives the bytes of pixels read, and the tallies."""
+) -> tuple[np.ndarray, int, dict[str, int]]:  # fmt: skip
+    """Writes the stage file. Gives the images' hashes, the bytes of pixels read, the tallies."""
     grid, size = header.grid(config), config.tile.size
     pixel_bytes = _pixel_bytes(header)
     mask_bytes = sum(np.dtype(f.dtype).itemsize for f in header.columns.values() if f.shape)
@@ -191,15 +189,15 @@ def _stage(
             space = writer.space(window.count)
             valid, labelled = work.fill(window, space)
             keep = valid >= config.clean.min_valid
-            if config.sample.labelled and labelled is not None:
+            if labelled is not None:
                 keep &= labelled
             with timer("stage"):
                 writer.commit(*window.corners(), valid, keep)
             read_bytes += window.count * config.tile.step**2 * pixel_bytes
         tallies = work.tallies()
         with timer("stage"):
-            writer.finish(_attributes(scene, header, fingerprint, tallies))
-    return read_bytes, tallies
+            hashes = writer.finish(_attributes(scene, header, fingerprint, tallies))
+    return hashes, read_bytes, tallies
 
 
 class _Work:
@@ -241,8 +239,8 @@ class _Work:
         """Fills ``space`` with a window's patches.
 
         Returns:
-          The share of valid pixels of each, float32 (count,); and which are labelled, bool
-          (count,), None for all.
+          The share of valid pixels of each, float32 (count,); and which have the labels that
+          are wanted, bool (count,), None for all.
         """
         size, timer = self._config.tile.size, self._timer
         with timer("read"):
@@ -261,7 +259,7 @@ class _Work:
         with timer("labels"):
             for name, burner in self._burners.items():
                 found = burner.patches(window, {k: space[k] for k in self._owned[name]})
-                if found is not None:
+                if found is not None and name in self._config.labels_wanted:
                     labelled = found if labelled is None else labelled & found
         names = self._config.scalars
         if names:
@@ -293,8 +291,13 @@ def _attributes(
         "transform": np.array(header.where.transform, np.float64),
         "bands": list(header.bands),
         "source": list(scene.files),
-        "properties": json.dumps(dict(scene.properties), sort_keys=True),
-        "texts": json.dumps(text_scalars(header.columns, scene.properties)),
-        "tallies": json.dumps(dict(tallies)),
+        "notes": json.dumps(
+            {
+                "properties": dict(scene.properties),
+                "texts": text_scalars(header.columns, scene.properties),
+                "tallies": dict(tallies),
+            },
+            sort_keys=True,
+        ),
         "fingerprint": fingerprint,
     }

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from scenefeed.loader import DatasetError, Reader, load
-from tests.conftest import scenefeed
+from tests.conftest import scenefeed, write_raster
 
 
 def keyed(batches):
@@ -79,3 +79,44 @@ def test_clear_errors(small_dataset):
 def test_compressed_shards_have_no_index(gzipped):
     with pytest.raises(DatasetError, match="use load"):
         Reader(gzipped)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_every_kind_of_feature_by_index_and_by_stream(tmp_path, compression):
+    """Masks, classes, values, counts and texts: the feed's are the Reader's."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_raster(tmp_path / f"s/{name}.tif", rng.normal(size=(1, 64, 64)).astype("float32"))
+        write_raster(tmp_path / f"l/{name}.tif", rng.integers(0, 3, (1, 64, 64), np.uint8))
+    (tmp_path / "p.csv").write_text("x,y,v\n500105,4999895,1.5\n500105,4999900,2.5\n")
+    (tmp_path / "m.csv").write_text("path,site,depth\ns/a.tif,Ås,2\ns/b.tif,a longer name,\n")
+    (tmp_path / "c.yaml").write_text(
+        "scenes: {paths: [m.csv]}\ntile: {size: 16}\nscalars: [site, depth, latitude]\n"
+        "labels:\n"
+        "  mask: {path: 'l/{id}.tif'}\n"
+        "  kind: {kind: scene, column: site}\n"
+        "  wet: {kind: points, path: p.csv, value: v, crs: 'EPSG:32633'}\n"
+        f"records: {{compression: {compression}, num_shards: 3}}\n"
+    )
+    scenefeed("convert", "--config", tmp_path / "c.yaml", "--output", tmp_path / "out")
+    parts = list(load(tmp_path / "out", split="train", batch_size=7))
+    found = {k: np.concatenate([p[k].numpy() for p in parts]) for k in parts[0]}
+    texts = {k: np.array([t.decode() for t in found[k]], object) for k in ("scene_id", "site")}
+    found |= texts
+    order = np.lexsort((found["col"], found["row"], found["scene_id"].astype(str)))
+    assert found["site"][order].tolist() == ["Ås"] * 16 + ["a longer name"] * 16
+    assert np.array_equal(found["depth"][order], [2.0] * 16 + [np.nan] * 16, equal_nan=True)
+    assert found["kind"][order].tolist() == [1] * 16 + [0] * 16
+    wet = found["wet"][order]
+    assert wet[0] == wet[16] == 2
+    assert np.isnan(wet).sum() == 30
+    assert found["wet_count"][order][[0, 1]].tolist() == [2, 0]
+    if compression == "none":
+        reader = Reader(tmp_path / "out", split="train")
+        records = reader.batch(np.arange(len(reader)))
+        again = np.lexsort((records["col"], records["row"], records["scene_id"].astype(str)))
+        for name, values in records.items():
+            exact = np.array_equal if values.dtype.kind != "f" else np.testing.assert_array_equal
+            assert exact(found[name][order], values[again]) in (True, None)
+    _, y = next(iter(load(tmp_path / "out", split="train", batch_size=4, as_supervised=True)))
+    assert sorted(y) == ["kind", "mask", "wet"]

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 import rasterio
 
+from scenefeed.transforms import staging
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
 from scenefeed.transforms.planning import features, plan_scene
 from scenefeed.transforms.scenes import Asset, SceneFiles
+from scenefeed.transforms.speckle import lee
 from scenefeed.transforms.stagefile import StageFiles, StageWriter, read_columns
 from scenefeed.transforms.staging import StagedScene
 from tests.conftest import write_raster
-from tests.transforms.stages import stage
+from tests.transforms.stages import column, mosaic, stage
 
 RNG = np.random.default_rng(0)
 
@@ -375,3 +377,66 @@ def test_features_describe_the_records(tmp_path):
     }  # fmt: skip
     assert found["y"].ignore == (-1,)
     assert list(found) == ["image", "y", "scene_id", "row", "col"]
+
+
+def test_filters_leave_no_seam_between_windows(tmp_path, monkeypatch):
+    """Filtered in many small windows or in one: the same pixels, and those of the whole image."""
+    power = RNG.gamma(4, 0.05, (2, 300, 420)).astype(np.float32)
+    power[:, 40:60, 100:130] = np.nan
+    write_raster(tmp_path / "s.tif", power, tiled=True, blockxsize=64, blockysize=64)
+    clean = {"speckle": {"size": 9, "looks": 4}, "to_db": True, "features": {"ratio": "b1 - b2"}}
+    (whole,), _ = stage(tmp_path, clean=clean, tile={"size": 30})
+    monkeypatch.setattr(staging, "WINDOW_BYTES", 60_000)
+    (tmp_path / "parts").mkdir()
+    (parts,), _ = stage(tmp_path, clean=clean, tile={"size": 30}, out=tmp_path / "parts")
+    found = mosaic(whole.path)
+    assert np.array_equal(found, mosaic(parts.path))
+    bad = np.isnan(power[0])
+    filtered = [10 * np.log10(lee(np.nan_to_num(band), bad, 9, 4)) for band in power]
+    expected = np.stack([*filtered, filtered[0] - filtered[1]], axis=-1)
+    expected[bad] = 0
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_invalid_pixels_take_their_bands_mean(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "WINDOW_BYTES", 4096)
+    pixels = RNG.normal(100, 10, (2, 64, 96)).astype(np.float32)
+    pixels[0, :20] = np.nan
+    write_raster(tmp_path / "s.tif", pixels)
+    write_raster(tmp_path / "t.tif", np.full((2, 64, 96), np.nan, np.float32))
+    staged, _ = stage(tmp_path, clean={"fill": "mean"}, tile={"size": 32})
+    found = mosaic(staged[0].path)
+    assert np.allclose(found[:20, :, 0], np.nanmean(pixels[0].astype(np.float64)))
+    assert np.array_equal(found[..., 1], pixels[1])
+    assert (mosaic(staged[1].path) == 0).all()  # no pixel to take a mean of
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+def test_values_packed_into_integers_come_back(tmp_path, dtype):
+    pixels = RNG.uniform(-35, 10, (1, 64, 64)).astype(np.float32)
+    write_raster(tmp_path / "s.tif", pixels)
+    (staged,), _ = stage(tmp_path, clean={"dtype": dtype, "range": [-30, 5]})
+    stored = mosaic(staged.path)[..., 0]
+    config = parse({"clean": {"dtype": dtype, "range": [-30, 5]}}, "t")
+    factor, offset = features(staged.header, config)["image"].scale
+    step = 35 / (np.iinfo(dtype).max - np.iinfo(dtype).min)
+    assert stored.dtype == dtype
+    assert np.abs(stored * factor + offset - np.clip(pixels[0], -30, 5)).max() <= step * 0.51
+    assert staged.tallies["saturated"] == (np.abs(pixels + 12.5) > 17.5 + step / 2).sum()
+
+
+def test_patches_round_places_whatever_the_edge(tmp_path):
+    pixels = RNG.normal(size=(1, 100, 100)).astype(np.float32)
+    write_raster(tmp_path / "s.tif", pixels, crs=None, origin=(0, 100), resolution=1)
+    (tmp_path / "p.csv").write_text("x,y,v\n50.5,49.5,1\n2.5,97.5,2\n50.5,49.5,3\n500,500,9\n")
+    label = {"kind": "points", "path": str(tmp_path / "p.csv"), "x": "x", "y": "y", "value": "v",
+             "crs": "pixel", "center": True}  # fmt: skip
+    for edge, expected in {"drop": [(41, 42)], "pad": [(41, 42), (89, -6)]}.items():
+        (staged,), dead = stage(tmp_path, labels={"y": label}, tile={"size": 16, "edge": edge})
+        assert not dead
+        corners = list(zip(column(staged.path, "row"), column(staged.path, "col"), strict=True))
+        assert sorted(corners) == expected
+        first = column(staged.path, "image")[0, ..., 0]
+        assert np.array_equal(first, pixels[0, corners[0][0] : corners[0][0] + 16, 42:58])
+        assert column(staged.path, "y").tolist() == [2, 2][: len(expected)]
+        assert column(staged.path, "y_count")[0] == 2

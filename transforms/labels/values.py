@@ -55,10 +55,16 @@ def in_order(values: Iterable[str]) -> list[str]:
 
 
 def class_ids(classes: Any, first: int) -> dict[str, int]:
-    """Value (as text) to id, in the order of ``classes``; those of a list count from ``first``."""
+    """Value (as text) to id, in the order of ``classes``; those of a list count from ``first``.
+
+    Where no class is called by a number, numbers among the values are ids already: 0 and 1 are
+    ship and iceberg for ``classes: [ship, iceberg]``.
+    """
     if isinstance(classes, Mapping):
-        return {as_text(name): number for name, number in classes.items()}
-    return {as_text(name): first + i for i, name in enumerate(classes)}
+        ids = {as_text(name): int(number) for name, number in classes.items()}
+    else:
+        ids = {as_text(name): first + i for i, name in enumerate(classes)}
+    return ids if any(map(is_whole, ids)) else ids | {str(i): i for i in ids.values()}
 
 
 def names_by_id(ids: Mapping[str, int]) -> tuple[str, ...]:

@@ -42,6 +42,13 @@ class Source(abc.ABC):
           ConfigError: nothing in it is as the configuration says.
         """
 
+    def size(self, asset: Asset) -> int:
+        """Bytes on disk, for rates."""
+        path = Path(asset.path)
+        if path.is_dir():
+            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        return path.stat().st_size
+
     @abc.abstractmethod
     def open(self, asset: Asset) -> Any:
         """A rasterio dataset, opened for reading in this thread.

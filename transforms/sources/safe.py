@@ -21,7 +21,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
-from scipy.interpolate import RegularGridInterpolator
 
 from ..scenes import Asset, Properties, SceneFiles
 from ..sections import Scenes
@@ -304,8 +303,10 @@ def incidence_at(asset: Asset, rows: Any, cols: Any) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _interpolator(asset: Asset) -> RegularGridInterpolator:
+def _interpolator(asset: Asset) -> Any:
     lines, pixels, angles = incidence_grid(_read(_annotation(asset)))
+    from scipy.interpolate import RegularGridInterpolator  # few need it, and all would load it
+
     return RegularGridInterpolator((lines, pixels), angles)
 
 

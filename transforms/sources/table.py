@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ..scenes import Asset, Properties, SceneFiles
 from ..sections import Scenes
@@ -75,10 +76,22 @@ class TableSource(Source):
         start, end = map(int, asset.part.split(":"))
         with open(asset.path, "rb") as file:
             file.seek(start)
-            bands, faults = _bands(json.loads(file.read(end - start)))
+            bands, faults = _bands(_parsed(file.read(end - start)))
         if not bands or len({b.shape for b in bands.values()}) > 1:
             raise ValueError(f"holds no bands of one shape: {_listed(faults)}")
         return in_memory(np.stack(list(bands.values())).astype(np.float32), tuple(bands))
+
+    def size(self, asset: Asset) -> int:
+        start, end = map(int, asset.part.split(":"))
+        return end - start
+
+
+def _parsed(text: bytes) -> Any:
+    """orjson is several times as fast, and refuses NaN, which JSON does not have."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 @dataclasses.dataclass(frozen=True)
