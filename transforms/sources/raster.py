@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import rasterio
+from rasterio.errors import RasterioIOError
 
 from ..scenes import Asset, SceneFiles
 from ..sections import Scenes
 from .base import Source
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# What GDAL does not recognize, told by its first bytes.
+_FOREIGN = {
+    b"PK\x03\x04": "is a zip archive, and no SAFE product: unpack it",
+    b"\x0e\x03\x13\x01": "is HDF4, which this build of GDAL does not read: convert it to NetCDF or "
+    "GeoTIFF first",
+}  # fmt: skip
 
 
 class RasterSource(Source):
@@ -24,11 +35,39 @@ class RasterSource(Source):
         return [SceneFiles(path.stem, (Asset(str(path), scenes.subdataset or ""),))]
 
     def open(self, asset: Asset) -> Any:
-        dataset = rasterio.open(asset.path)
+        if not os.path.isdir(asset.path):
+            _check_hdf5(asset.path)
+        try:
+            dataset = rasterio.open(asset.path)
+        except RasterioIOError as e:
+            if "not recognized" not in str(e) or os.path.isdir(asset.path):
+                raise
+            raise ValueError(_foreign(asset.path)) from None
         if not asset.part:
             return dataset
         with dataset:
             return rasterio.open(_subdataset(dataset, asset.part))
+
+
+def _check_hdf5(path: str) -> None:
+    """Refuses damaged HDF5 (NetCDF 4 included). Beyond the first thread, GDAL's HDF5 writes its
+    whole stack to standard error and no reason to the error; h5py's does the contrary.
+
+    Raises:
+      OSError: it is damaged.
+    """
+    with open(path, "rb") as file:
+        head = file.read(len(_HDF5))
+    # The first of a family of files, which GDAL knows by the 0 in its name, is no file by itself.
+    if head == _HDF5 and not Path(path).stem.endswith("0"):
+        h5py.File(path, "r").close()
+
+
+def _foreign(path: str) -> str:
+    """Why GDAL does not recognize a file."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    return _FOREIGN.get(head, "is no raster that GDAL knows, or its beginning is damaged")
 
 
 def _subdataset(dataset: Any, part: str) -> str:
