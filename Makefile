@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-tfio lint bench lock install clean
+.PHONY: help demo test test-slow test-tfio lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
 	@echo "make test      the tests"
+	@echo "make test-slow those that take tens of seconds each"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the figures in the README"
@@ -53,6 +54,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 # What both sets of versions must do, in the older one.
 test-tfio: .venv-tfio/.installed

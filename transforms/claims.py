@@ -48,7 +48,7 @@ def check_claims(source: Any, file: str) -> None:
             "rewrite it tiled (gdal_translate -co TILED=YES)"
         )
     if source.driver.startswith("JP2"):
-        height, width = _jpeg2000_tile(source.files[0])
+        height, width = _jpeg2000_tile(source.name)
         if height * width > MAX_JPEG2000_TILE:
             refuse(
                 f"holds {width} x {height} pixels in one JPEG 2000 tile, which is gone through "
