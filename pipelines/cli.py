@@ -97,9 +97,12 @@ def _fail(error: Exception, verbose: bool) -> int:
 
 def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
+    from ..transforms.errors import ConfigError
     from ..transforms.finding import find_scenes
 
     scenes = find_scenes(config, base)
+    if not args.output:
+        raise ConfigError("--output is empty: give a folder")
     out = Path(args.output).absolute()
     from . import convert, runner
     from .results import Run

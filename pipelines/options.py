@@ -91,6 +91,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _from_zero(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0")
+    return int(text)
+
+
 def _add_convert(commands: Any) -> None:
     p = _command(
         commands, "convert", "convert scenes to a sharded dataset",
@@ -107,7 +113,7 @@ def _add_convert(commands: Any) -> None:
     p.add_argument("--output", required=True, metavar="OUT", help="the dataset's folder")
     p.add_argument("--config", metavar="FILE", help="YAML; flags win over it")
     p.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
-    p.add_argument("--max_failed", type=int, default=0, metavar="N",
+    p.add_argument("--max_failed", type=_from_zero, default=0, metavar="N",
                    help="scenes that may fail before the exit code is 1 (default 0)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
     p.add_argument("--drop_stage", action="store_true", help="remove the stage files at the end")

@@ -65,7 +65,10 @@ def verify_lines(report: dict[str, Any]) -> list[str]:
             metres = f" ({gap['metres']:,.0f} m)" if gap["metres"] is not None else ""
             words = f"at least {gap['pixels']:,.1f} pixels{metres} apart within scenes"
         if gap["overlapping"]:
-            words += f"; {gap['overlapping']:,} pairs of patches overlap between scenes"
+            words += (
+                f"; WARNING: {gap['overlapping']:,} pairs of patches of different scenes overlap on "
+                "the ground (split by block with unit: metres, or by polygons)"
+            )
         lines.append(f"{splits}: {words}")
     found = report["duplicates"]
     if found["records"]:

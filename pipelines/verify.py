@@ -129,6 +129,11 @@ def _too_near(apart: dict[tuple[str, str], Gap], spec: DatasetSpec) -> list[str]
         return []
     problems = []
     for (one, other), gap in apart.items():
+        if unit == "metres" and gap.overlapping:
+            problems.append(
+                f"{one} and {other}: {gap.overlapping} pairs of patches of different scenes "
+                f"overlap, and split.buffer says {buffer:g} metres"
+            )
         found = gap.metres if unit == "metres" else gap.pixels
         # Metres are measured at the scene's middle; its edges may differ by a little.
         if found is not None and found < buffer * (0.98 if unit == "metres" else 1):

@@ -106,7 +106,14 @@ def scene_grid(opened: list[Opened], config: Config) -> Georeference:
     Raises:
       SceneError: they cannot be brought onto one.
     """
-    return target_grid({n: o.where for o in opened for n in o.names}, config.grid)
+    bands = {n: o.where for o in opened for n in o.names}
+    wanted = config.grid.resampling if config.grid else ""
+    for name in wanted if isinstance(wanted, dict) else ():
+        if name not in bands:
+            listed = ", ".join(bands)
+            reason = f"has no band {name!r} for grid.resampling: it has {listed}"
+            raise SceneError(reason, step="plan")
+    return target_grid(bands, config.grid)
 
 
 class BandReader:
@@ -163,7 +170,7 @@ class BandReader:
             source = stack.enter_context(rasterio.open(f"vrt://{source.name}?bands={listed},mask"))
         try:
             self._dataset = stack.enter_context(
-                warped(source, grid, names.pop(), self._inner_nodata, masked)
+                warped(source, opened.where, grid, names.pop(), self._inner_nodata, masked)
             )
         except (*RASTER_ERRORS, IndexError) as e:
             reason = f"cannot be warped to the scene's grid: {e}"

@@ -95,6 +95,12 @@ class Config(Section):
             if name not in self.labels:
                 known = ", ".join(self.labels) or "there is none"
                 raise ValueError(f"sample.labelled: no label {name!r}: {known}")
+        for name, each in self.labels.items():
+            if getattr(each, "center", False) and self.tile.edge == "shift":
+                raise ValueError(
+                    f"labels.{name}.center and tile.edge: shift exclude each other: a shifted "
+                    "patch has its point elsewhere; use drop or pad"
+                )
         for name in self.sample.splits or ():
             if name not in self.splits:
                 raise ValueError(

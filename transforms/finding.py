@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,8 +40,7 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
         paths = _expand(config.scenes.paths, base)
         found = [scene for path in paths for scene in _scenes_at(path, config.scenes)]
     scenes: dict[str, SceneFiles] = {}
-    for scene in found:
-        _check_id(scene)
+    for scene in map(_with_usable_id, found):
         if scene.id in scenes:
             first, second = (_where(s) for s in (scenes[scene.id], scene))
             raise ConfigError(
@@ -56,9 +56,17 @@ def _where(scene: SceneFiles) -> str:
     return scene.files[0] if scene.assets else "a row without a file"
 
 
-def _check_id(scene: SceneFiles) -> None:
-    if not scene.id or "/" in scene.id or scene.id.startswith(".") or len(scene.id) > 200:
-        raise ConfigError(f"{_where(scene)}: the id {scene.id!r} cannot be a file name")
+def _with_usable_id(scene: SceneFiles) -> SceneFiles:
+    """The scene; one whose id cannot name a file gets a like one, and a problem."""
+    if scene.id and "/" not in scene.id and scene.id[0] != "." and len(scene.id) <= 200:
+        return scene
+    like = scene.id.replace("/", "-").lstrip(".")[:150]
+    number = hashlib.sha256(scene.id.encode()).hexdigest()[:8]
+    problem = scene.problem or (
+        f"the id {scene.id[:80]!r} cannot be a file name: rename it, or give another one "
+        "(scenes.id, or scenes.columns.id of a manifest)"
+    )
+    return dataclasses.replace(scene, id=f"{like}-{number}", problem=problem)
 
 
 def _complete(scene: SceneFiles, config: Config, base: Path) -> SceneFiles:
@@ -147,7 +155,10 @@ def _grouped(name: str, group: Mapping[str, Asset], bands: Mapping[str, str]) ->
     there = [b for b in bands if b in group]
     problem = ""
     if missing:
-        problem = f"has no file for band {', '.join(missing)} (pattern {bands[missing[0]]!r})"
+        pattern = bands[missing[0]]
+        problem = f"has no file for band {', '.join(missing)} (pattern {pattern!r})"
+        if not glob.has_magic(pattern):
+            problem += ": put a * where the scene's name stands, or give scenes.id"
     return SceneFiles(name, tuple(group[b] for b in there), tuple(there), problem=problem)
 
 
@@ -214,7 +225,8 @@ def _is_product(path: Path) -> bool:
 
 def _rasters_in(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())
-    files = [p for p in entries if p.is_file()]
+    # A hidden file is another system's note about a file, or one that is being written.
+    files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
     rasters = [p for p in files if p.suffix.lower() in RASTER_SUFFIXES]
     rasters += [
         p for p in files if p.suffix.lower() in _PERHAPS and source_of(p).name != "raster"

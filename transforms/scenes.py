@@ -17,6 +17,12 @@ RASTER_SUFFIXES = frozenset(
 Properties = Mapping[str, str | int | float | bool | None]
 
 
+# Files beside a raster or a vector file that say something of it: after its whole name, and in
+# place of its suffix.
+_AFTER = (".aux.xml", ".msk", ".ovr")
+_INSTEAD = (".hdr", ".tfw", ".pgw", ".jgw", ".wld", ".prj", ".dbf", ".shx", ".cpg")
+
+
 @dataclasses.dataclass(frozen=True)
 class Asset:
     """Where pixels are.
@@ -69,11 +75,12 @@ class SceneFiles:
         lines = [config_digest, self.id, json.dumps(dict(self.properties), sort_keys=True)]
         lines += [f"{a.part} {a.source}" for a in self.assets]
         for path in (*(a.path for a in self.assets), *self.labels.values()):
-            beside = (f"{path}.aux.xml", f"{path}.msk", f"{os.path.splitext(path)[0]}.hdr")
+            stem = os.path.splitext(path)[0]
+            beside = (*(f"{path}{s}" for s in _AFTER), *(f"{stem}{s}" for s in _INSTEAD))
             for each in (path, *beside):
                 try:
                     found = os.stat(each)
                     lines.append(f"{each} {found.st_size} {found.st_mtime_ns}")
                 except OSError:
-                    lines.append(f"{each} absent")
+                    lines += [f"{each} absent"] if each == path else []
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

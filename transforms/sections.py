@@ -94,8 +94,20 @@ class TargetGrid(Section):
 
     reference: str | None = None
     crs: str | None = None
-    resolution: Annotated[float, Field(gt=0)] | None = None
+    resolution: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     resampling: Resampling | dict[str, Resampling] = "bilinear"
+
+    @field_validator("crs")
+    @classmethod
+    def _known(cls, v: str | None) -> str | None:
+        from rasterio.crs import CRS
+        from rasterio.errors import CRSError
+
+        try:
+            CRS.from_user_input(v) if v is not None else None
+        except (CRSError, ValueError):
+            raise ValueError(f"{v!r} is no CRS that PROJ knows, such as EPSG:32633") from None
+        return v
 
     @model_validator(mode="after")
     def _one_of_them(self) -> TargetGrid:
@@ -189,7 +201,7 @@ class Balance(Section):
     """Class-balanced keeping: of ``label``'s classes, patches are kept in these ratios."""
 
     label: str
-    ratios: dict[int | str, Annotated[float, Field(ge=0)]]
+    ratios: dict[int | str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
     @field_validator("ratios")
     @classmethod
@@ -215,8 +227,8 @@ class Split(Section):
 
     by: Literal["patch", "scene", "block", "date", "column", "polygons"] = "patch"
     fractions: dict[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
-    block: Annotated[float, Field(gt=0)] | None = None
-    buffer: Annotated[float, Field(ge=0)] | None = None
+    block: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    buffer: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     unit: Literal["pixels", "metres"] = "pixels"
     dates: dict[str, tuple[datetime.date | None, datetime.date | None]] | None = None
     column: str | None = None
@@ -259,6 +271,16 @@ class Split(Section):
                 )  # fmt: skip
         if self.buffer is not None and self.by not in ("block", "polygons"):
             raise ValueError(f"buffer is for by: block or polygons, and by is {self.by}")
+        return self
+
+    @model_validator(mode="after")
+    def _plain_names(self) -> Split:
+        for name in self.names:
+            if not (name.isidentifier() and len(name) <= 64):
+                raise ValueError(f"{name!r} cannot be a split's name: use a plain word")
+        for name, (first, last) in (self.dates or {}).items():
+            if first and last and first > last:
+                raise ValueError(f"dates.{name}: {first} is after {last}")
         return self
 
     @property

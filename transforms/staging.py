@@ -25,7 +25,7 @@ from .reading import SceneReader
 from .scalars import scalar_values, text_scalars
 from .scenes import SceneFiles
 from .stagefile import is_whole, read_columns, read_notes, writing
-from .tiling import Window, cut
+from .tiling import Grid, Window, cut
 
 
 class Timer:
@@ -184,7 +184,9 @@ def _stage(
         windows = list(grid.windows(pixel_bytes + mask_bytes, header.block, WINDOW_BYTES))
         work = _Work(scene, header, config, reader, burners, timer)
         if config.clean.fill == "mean":
-            work.find_means(windows)
+            where = header.where  # the whole scene, each pixel once, whatever the patches
+            whole = Grid(where.height, where.width, size, size, "pad")
+            work.find_means(list(whole.windows(pixel_bytes, header.block, WINDOW_BYTES)))
         for window in windows:
             space = writer.space(window.count)
             valid, labelled = work.fill(window, space)

@@ -14,11 +14,33 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from .georeference import Georeference
+from .georeference import Georeference, transform_points
+
+
+def _scales(source: Georeference, target: Georeference) -> dict[str, str]:
+    """GDAL's XSCALE and YSCALE: target pixels for each source pixel, at the target's middle.
+
+    GDAL guesses them from the extent of what it warps at once; of a part of a rotated raster it
+    guesses wrong, and then smooths what it should not.
+    """
+    col, row = target.width / 2, target.height / 2
+    xs, ys = target.to_map([col, col + 1, col], [row, row, row + 1])
+    xs, ys = transform_points(target.crs, source.crs, xs, ys)
+    cols, rows = source.to_pixels(xs, ys)
+    steps = np.hypot(cols[1:] - cols[0], rows[1:] - rows[0])
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        return {}
+    steps = np.where(np.abs(steps - 1) < 0.02, 1, steps)  # projections differ by as much
+    return {"XSCALE": str(float(1 / steps[0])), "YSCALE": str(float(1 / steps[1]))}
 
 
 def warped(
-    dataset: Any, target: Georeference, resampling: str, src_nodata: Any, masked: bool
+    dataset: Any,
+    source: Georeference,
+    target: Georeference,
+    resampling: str,
+    src_nodata: Any,
+    masked: bool,
 ) -> WarpedVRT | GcpWarp:
     """A raster as it looks on the target's grid, read window by window, never whole.
 
@@ -28,7 +50,8 @@ def warped(
 
     Args:
       dataset: open; keep it open.
-      target: the grid.
+      source: its own grid.
+      target: the grid that is wanted.
       resampling: rasterio's name.
       src_nodata: the value that means no data, or None.
       masked: whether the last band is a mask that says where there is no data.
@@ -39,6 +62,7 @@ def warped(
         "width": target.width, "height": target.height,
         "resampling": Resampling[resampling], "src_nodata": src_nodata,
     }  # fmt: skip
+    scales = _scales(source, target)
     if masked:
         options["src_alpha"] = dataset.count
     if masked or (src_nodata is None and not floating):
@@ -46,8 +70,8 @@ def warped(
     else:
         options["nodata"] = math.nan if src_nodata is None else src_nodata
     if dataset.transform == Affine.identity() and dataset.gcps[0]:
-        return GcpWarp(dataset, target, resampling, src_nodata)
-    return WarpedVRT(dataset, **options)
+        return GcpWarp(dataset, target, resampling, src_nodata, scales)
+    return WarpedVRT(dataset, **options, **scales)
 
 
 class GcpWarp:
@@ -60,9 +84,13 @@ class GcpWarp:
 
     BLOCK = (256, 512)
 
-    def __init__(self, dataset: Any, target: Georeference, resampling: str, src_nodata: Any):
+    def __init__(
+        self, dataset: Any, target: Georeference, resampling: str, src_nodata: Any,
+        scales: dict[str, str],
+    ):  # fmt: skip
         self._dataset, self._target = dataset, target
         self._resampling, self._nodata = Resampling[resampling], src_nodata
+        self._scales = scales
         self.count = dataset.count + 1
         self.dtypes = (*dataset.dtypes, dataset.dtypes[0])
         self.block_shapes = [self.BLOCK] * self.count
@@ -99,7 +127,7 @@ class GcpWarp:
             src_crs=crs or self._dataset.crs, src_nodata=self._nodata,
             dst_crs=CRS.from_wkt(self._target.crs), dst_nodata=np.nan,
             dst_transform=self._target.affine @ Affine.translation(col, row),
-            resampling=self._resampling,
+            resampling=self._resampling, **self._scales,
         )  # fmt: skip
         if alpha:
             return np.isfinite(out).astype(dtype)

@@ -37,6 +37,19 @@ def test_defaults_are_the_designs():
         ({"scenes": {"id": "x+"}}, "has no group"),
         ({"scenes": {"bands": ["VV", "VV"]}}, "named twice"),
         ({"statistics": {"normalize": "zscore"}}, "'none'"),
+        ({"split": {"by": "column", "column": "c", "values": {"../evil": ["x"]}}}, "plain word"),
+        ({"split": {"by": "date", "dates": {"a/b": [None, None]}}}, "plain word"),
+        ({"split": {"by": "date", "dates": {"a": ["2019-01-01", "2018-01-01"]}}}, "is after"),
+        ({"split": {"by": "block", "block": float("inf")}}, r"split\.block"),
+        ({"grid": {"crs": "EPSG:bad"}}, "no CRS that PROJ knows"),
+        ({"labels": {"y": {"path": "{id}", "values": {0: 10**30}}}}, r"labels\.y\.values"),
+        (
+            {
+                "labels": {"y": {"kind": "points", "path": "p", "value": "v", "center": True}},
+                "tile": {"edge": "shift"},
+            },
+            "exclude each other",
+        ),
     ],
 )
 def test_each_mistake_is_one_line(values, words):

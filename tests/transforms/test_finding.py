@@ -156,3 +156,33 @@ def test_a_slash_in_the_id_sees_folders(tmp_path):
         find_scenes(parse({"scenes": {"paths": "*/*.png"}}, "t"), tmp_path)
     config = parse({"scenes": {"paths": "*/*.png", "id": "([^/]+/[^/]+)$"}}, "t")
     assert [s.id for s in find_scenes(config, tmp_path)] == ["cat-1", "dog-1"]
+
+
+def test_an_id_that_is_no_file_name_costs_one_scene(tmp_path):
+    rows = [{"id": "a/b", "path": "x.tif"}, {"id": "ok", "path": "y.tif"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    scenes = find_scenes(parse({"scenes": {"paths": "m.jsonl"}}, "t"), tmp_path)
+    problems = {s.id: s.problem for s in scenes}
+    assert problems["ok"] == ""
+    (bad,) = set(problems) - {"ok"}
+    assert "/" not in bad
+    assert "the id 'a/b' cannot be a file name: rename it" in problems[bad]
+
+
+def test_hidden_files_are_not_scenes(tmp_path):
+    for name in ("a.tif", "._a.tif"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [s.id for s in find_scenes(parse({"scenes": {"paths": "."}}, "t"), tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("beside", ["p.dbf", "p.prj", "s.tfw"])
+def test_files_beside_count_for_the_fingerprint(tmp_path, beside):
+    for name in ("s.tif", "p.shp"):
+        (tmp_path / name).write_bytes(b"x")
+    config = parse(
+        {"scenes": {"paths": "s.tif"}, "labels": {"y": {"kind": "vector", "path": "p.shp"}}}, "t"
+    )
+    (scene,) = find_scenes(config, tmp_path)
+    before = scene.fingerprint("")
+    (tmp_path / beside).write_bytes(b"x")
+    assert scene.fingerprint("") != before

@@ -21,6 +21,8 @@ from scenefeed.transforms.labels.vector import VectorLabel
 from scenefeed.transforms.labels.vectorfile import read_vector, to_pixels
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from scenefeed.transforms.tiling import Grid
+from tests.conftest import write_raster
+from tests.transforms.stages import mosaic, stage
 
 UTM = "EPSG:32633"
 NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
@@ -386,3 +388,13 @@ def test_what_no_projection_places_is_counted(tmp_path):
 def test_sections_that_cannot_be(section):
     with pytest.raises(ValidationError):
         VectorLabel(path="y", **section)
+
+
+@pytest.mark.parametrize("attribute", [None, "k"])
+def test_a_file_without_features_is_all_background(tmp_path, attribute):
+    (tmp_path / "p.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
+    label = {"kind": "vector", "path": str(tmp_path / "p.geojson"), "attribute": attribute}
+    (staged,), dead = stage(tmp_path, labels={"y": label})
+    assert not dead
+    assert (mosaic(staged.path, "y") == 0).all()

@@ -404,6 +404,14 @@ def test_invalid_pixels_take_their_bands_mean(tmp_path, monkeypatch):
     pixels[0, :20] = np.nan
     write_raster(tmp_path / "s.tif", pixels)
     write_raster(tmp_path / "t.tif", np.full((2, 64, 96), np.nan, np.float32))
+    pixels[:, 60:] = 1000  # beyond the last whole patch of 30, and in the mean
+    write_raster(tmp_path / "u.tif", pixels)
+    staged, _ = stage(tmp_path, clean={"fill": "mean"}, tile={"size": 30, "stride": 10})
+    fill = column(staged[2].path, "image")[0, 0, 0, 0]
+    assert np.allclose(fill, np.nanmean(pixels[0].astype(np.float64)))
+    (tmp_path / "u.tif").unlink()
+    pixels[:, 60:] = RNG.normal(100, 10, (2, 4, 96))
+    write_raster(tmp_path / "s.tif", pixels)
     staged, _ = stage(tmp_path, clean={"fill": "mean"}, tile={"size": 32})
     found = mosaic(staged[0].path)
     assert np.allclose(found[:20, :, 0], np.nanmean(pixels[0].astype(np.float64)))

@@ -7,6 +7,7 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform_bounds
+from scipy.ndimage import map_coordinates
 
 from scenefeed.transforms import reading, staging
 from tests.conftest import write_raster
@@ -379,3 +380,34 @@ def test_reader_reaches_beyond_every_edge(tmp_path):
     known = np.pad(np.ones((20, 30), bool), 5)[2:14, 29:39]
     assert np.array_equal(np.where(bad[0], 0, found[0]), padded)
     assert np.array_equal(~bad[0], known)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 85, 90])
+def test_a_rotated_raster_is_interpolated_not_smoothed(tmp_path, angle):
+    pixels = RNG.normal(size=(1, 300, 300)).astype(np.float32)
+    transform = Affine.translation(5e5, 5e6) @ Affine.rotation(angle) @ Affine.scale(10, -10)
+    with rasterio.open(
+        tmp_path / "s.tif", "w", driver="GTiff", count=1, height=300, width=300, dtype="float32",
+        crs="EPSG:32633", transform=transform,
+    ) as out:  # fmt: skip
+        out.write(pixels)
+    (staged,), dead = stage(
+        tmp_path, grid={"crs": "EPSG:32633", "resolution": 10}, clean={"fill": float("nan")}
+    )
+    assert not dead
+    found, grid = mosaic(staged.path)[..., 0], staged.header.where
+    rows, cols = np.mgrid[: found.shape[0], : found.shape[1]] + 0.5
+    xs, ys = grid.to_map(cols, rows)
+    a, b, c, d, e, f = tuple(~transform)[:6]
+    places = np.stack([d * xs + e * ys + f, a * xs + b * ys + c]) - 0.5
+    inside = ((places > 1) & (places < 298)).all(axis=0) & np.isfinite(found)
+    assert inside.mean() > 0.2
+    expected = map_coordinates(pixels[0], places, order=1)
+    assert np.abs(found - expected)[inside].max() < 0.6
+    assert np.sqrt(np.square(found - expected)[inside].mean()) < 0.05
+
+
+def test_a_band_that_resampling_names_must_be_there(tmp_path):
+    write_raster(tmp_path / "s.tif", smooth(64, 64), names=("vv",))
+    _, (dead,) = stage(tmp_path, grid={"resolution": 20, "resampling": {"vh": "nearest"}})
+    assert "no band 'vh' for grid.resampling: it has vv" in dead.reason

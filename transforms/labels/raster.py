@@ -23,6 +23,9 @@ from ..tiling import Window
 from ..warping import read_warped, warped
 from .base import Burner, Label, MaskBurner
 
+# What a mask can hold.
+Value = Annotated[int, Field(ge=-(1 << 31), lt=1 << 32)]
+
 
 class RasterLabel(Label):
     """A mask raster: one a scene, found by its id, or a map that lies under all scenes.
@@ -42,8 +45,8 @@ class RasterLabel(Label):
     kind: Literal["raster"] = "raster"
     path: str
     band: Annotated[int, Field(ge=1)] = 1
-    ignore: tuple[int, ...] = ()
-    values: dict[int, int] = {}
+    ignore: tuple[Value, ...] = ()
+    values: dict[Value, Value] = {}
     classes: tuple[str, ...] = ()
     resampling: Resampling = "nearest"
     missing: Literal["fail", "ignore"] = "fail"
@@ -133,9 +136,10 @@ class _RasterBurner(MaskBurner):
     def _open(self, stack: contextlib.ExitStack, path: str) -> None:
         self._source = stack.enter_context(open_raster(path, "label"))
         self._bands = self._source.count
-        if grid_difference(georeference_of(self._source), self._where):
+        own = georeference_of(self._source)
+        if grid_difference(own, self._where):
             self._source = stack.enter_context(
-                warped(self._source, self._where, self._label.resampling, None, False)
+                warped(self._source, own, self._where, self._label.resampling, None, False)
             )
             self._warped = True
 

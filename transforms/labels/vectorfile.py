@@ -88,8 +88,9 @@ def _read(
         layer = layer if layer is not None else _only(layers, path)
         if layer not in layers:
             raise SceneError(not_there("layer", layer, layers), step="label", file=path)
-        known = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
-        for name in columns:
+        info = pyogrio.read_info(path, layer=layer)
+        known = [str(name) for name in info["fields"]]
+        for name in columns if info["features"] else ():  # a GeoJSON without any has no fields
             if name not in known:
                 raise SceneError(not_there("attribute", name, known), step="label", file=path)
         meta, _, wkb, values = pyogrio.raw.read(
@@ -103,12 +104,14 @@ def _read(
         raise SceneError("has no geometries: give a vector file", step="label", file=path)
     geometries = shapely.from_wkb(wkb, on_invalid="ignore")
     there = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
-    fields = {str(k): v[there] for k, v in zip(meta["fields"], values, strict=True)}
+    fields = {name: np.empty(0, object) for name in columns}
+    fields |= {str(k): v[there] for k, v in zip(meta["fields"], values, strict=True)}
     geometries = geometries[there]
     given = crs or meta["crs"] or ""
     if given and given != PIXEL:
         given = CRS.from_user_input(given).to_wkt()
-        check_degrees(given, shapely.total_bounds(geometries), path)
+        if len(geometries):
+            check_degrees(given, shapely.total_bounds(geometries), path)
     return VectorTable(path, geometries, fields, given, int((~there).sum()))
 
 
