@@ -97,9 +97,13 @@ def _runner(options: PipelineOptions) -> Any:
     if not _is_local(options):
         return options.view_as(StandardOptions).runner
     from apache_beam.portability.api import beam_provision_api_pb2
-    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
     from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+    # A timer of this runner hands buffers on once a second, whether or not a worker is writing to
+    # them (TimeBasedBufferingClosableOutputStream, 2.77): elements were lost or torn in two, and
+    # read as others. Without it, buffers go when they are full and when a bundle ends.
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
