@@ -15,6 +15,8 @@ from scenefeed.transforms.georeference import Georeference
 from scenefeed.transforms.labels.points import PointsLabel
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from scenefeed.transforms.tiling import Grid, Spots
+from tests.conftest import write_raster
+from tests.transforms.stages import column, stage
 
 UTM33 = rasterio.crs.CRS.from_epsg(32633).to_wkt()
 WHERE = Georeference(60, 80, UTM33, (10, 0, 500000, 0, -10, 5000000))
@@ -294,3 +296,31 @@ def test_what_would_be_no_label_anywhere_is_told(tmp_path):
 def test_sections_that_cannot_be(section):
     with pytest.raises(ValidationError):
         PointsLabel(path="y", value="v", **section)
+
+
+def test_an_ismn_station_as_a_table_of_points(tmp_path, data):
+    """A station file's first line says where it is, the others what it measured and when."""
+    folder = data / "soil/ismn/Data_seperate_files_header_20170810_20180809/COSMOS"
+    rows, measured = [], {}
+    for path in sorted(folder.rglob("*.stm")):
+        place, *lines = filter(str.strip, path.read_text().splitlines())
+        _, _, station, lat, lon, *_ = place.split()
+        for line in lines:
+            day, hour, value, *_ = line.split()
+            rows.append([station, lon, lat, f"{day} {hour}", value])
+            measured[station, f"{day} {hour}"] = float(value)
+    write_csv(tmp_path / "ismn.csv", ["station", "lon", "lat", "time", "sm"], rows)
+    write_raster(
+        tmp_path / "S1_20170815T120500.tif", np.ones((1, 64, 64), np.float32), crs="EPSG:4326",
+        origin=(-97.52, 36.63), resolution=0.001,
+    )  # fmt: skip
+    label = {"kind": "points", "path": str(tmp_path / "ismn.csv"), "value": "sm", "time": "time",
+             "within": 0.5}  # fmt: skip
+    (staged,), dead = stage(
+        tmp_path, scenes={"time": r"_(\d{8}T\d{6})"}, labels={"sm": label}, tile={"size": 16},
+        sample={"labelled": True},
+    )  # fmt: skip
+    assert not dead
+    assert (staged.grid_count, staged.staged) == (16, 1)
+    assert column(staged.path, "sm_count").tolist() == [1]
+    assert column(staged.path, "sm")[0] == np.float32(measured["ARM-1", "2017/08/15 12:00"])
