@@ -18,7 +18,7 @@ MOST_SECONDS, MOST_MEMORY = 20, 3 << 29
 SAFE = "sar/S1B_IW_GRDH_1SDV_20210401T052623_20210401T052648_026269_032297_ECC8.SAFE"
 
 
-@pytest.mark.parametrize("size", [8, 64])
+@pytest.mark.parametrize("size", [pytest.param(8, marks=pytest.mark.slow), 64])
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_file_is_converted_or_refused_in_one_line(data, folder, size):
     files = [str(p) for p in sorted((data / folder).rglob("*")) if p.is_file()]
@@ -38,6 +38,7 @@ def test_every_file_is_converted_or_refused_in_one_line(data, folder, size):
             assert "not foreseen" not in reason, line
 
 
+@pytest.mark.slow
 def test_all_in_one_run(data, tmp_path):
     config = tmp_path / "all.yaml"
     config.write_text(
