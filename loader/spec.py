@@ -62,12 +62,26 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: ``path`` is relative to the dataset's folder."""
+    """One TFRecord file.
+
+    Attributes:
+      path: relative to the dataset's folder.
+      num_examples: records that it holds.
+      num_bytes: its size.
+      sha256: of the whole file, hexadecimal.
+      record_bytes: what each of its records takes, framing included, where all take the same;
+        else 0, as in compressed shards.
+    """
 
     path: str
     num_examples: int
     num_bytes: int
     sha256: str
+    record_bytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k != "record_bytes" or v}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +152,7 @@ class DatasetSpec:
             "fingerprint": self.fingerprint,
             "features": {k: f.to_json() for k, f in self.features.items()},
             "splits": {
-                k: {**dataclasses.asdict(s), "shards": [dataclasses.asdict(x) for x in s.shards]}
+                k: {**dataclasses.asdict(s), "shards": [x.to_json() for x in s.shards]}
                 for k, s in self.splits.items()
             },
             "inputs": self.inputs,

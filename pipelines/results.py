@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..loader.index import record_files
 from ..loader.spec import FILE_NAME, DatasetSpec, Feature, Shard, Split
 
 if TYPE_CHECKING:  # verify takes names of files from here, and should not load Beam for them
@@ -70,7 +71,10 @@ def finish(
     write_text(out / ERRORS, "".join(d.to_json() + "\n" for d in dead))
     splits = {
         name: Split.of(
-            Shard(os.path.relpath(s.path, out), s.num_examples, s.num_bytes, s.sha256)
+            Shard(
+                os.path.relpath(s.path, out), s.num_examples, s.num_bytes, s.sha256,
+                s.record_bytes,
+            )
             for s in shards if s.split == name
         )
         for name in config.splits
@@ -216,9 +220,10 @@ def remove_temporaries(out: Path) -> None:
 
 
 def _remove_strays(out: Path, spec: DatasetSpec) -> None:
-    """Shards of an earlier run with another count must not stand beside the new ones."""
-    named = {Path(s.path).name for split in spec.splits.values() for s in split.shards}
-    ours = re.compile(rf"({'|'.join(spec.splits)})-\d{{5}}-of-\d{{5}}\.tfrecord")
+    """Shards of an earlier run with another count must not stand beside the new ones, nor may
+    indexes of its shards."""
+    named = {Path(path).name for path in record_files(spec)}
+    ours = re.compile(rf"({'|'.join(spec.splits)})-\d{{5}}-of-\d{{5}}\.(tfrecord|idx)")
     for path in (out / RECORDS).iterdir():
         if ours.fullmatch(path.name) and path.name not in named:
             path.unlink()

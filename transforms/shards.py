@@ -2,7 +2,8 @@
 
 ``WriteToTFRecord`` names shards by bundle, in whatever order bundles come. Here a shard is a key:
 its pointers are grouped, one worker owns it, and drives the sink's own protocol (initialize,
-write under a temporary name, rename) with the shard's number as the writer's name.
+write under a temporary name, rename) with the shard's number as the writer's name. An uncompressed
+shard's index is a file of a second such sink.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.coders import BytesCoder
 from apache_beam.io.filesystem import CompressedFile, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -21,7 +23,9 @@ from apache_beam.io.tfrecordio import WriteToTFRecord, _TFRecordSink
 from apache_beam.metrics import Metrics
 
 from ..loader.codec import RecordEncoder
+from ..loader.index import SUFFIX, format_index
 from ..loader.spec import Feature
+from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .stagefile import StageFiles, read_scalars
@@ -32,7 +36,11 @@ _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes
 
 @dataclasses.dataclass(frozen=True)
 class WrittenShard:
-    """A shard as written: ``path`` is the temporary one until it is finalized."""
+    """A shard as written: ``path`` and ``index`` are temporary ones until it is finalized.
+
+    ``record_bytes`` is as in ``loader.spec.Shard``; ``index`` is "" where there is none, and
+    ``index_bytes`` its size.
+    """
 
     split: str
     number: int
@@ -41,6 +49,9 @@ class WrittenShard:
     num_bytes: int
     sha256: str
     seconds: dict[str, float]
+    record_bytes: int = 0
+    index: str = ""
+    index_bytes: int = 0
 
 
 class _HashingFile:
@@ -91,6 +102,9 @@ class _HashingFile:
 class _ShardSink(_TFRecordSink):  # type: ignore[misc]
     """Beam's TFRecord sink, with the hash of what reaches the disk."""
 
+    def __init__(self, prefix: str, suffix: str, compression: str):
+        super().__init__(prefix, BytesCoder(), suffix, 0, None, compression)
+
     def open(self, temp_path: str) -> Any:
         raw = FileSystems.create(temp_path, self.mime_type, CompressionTypes.UNCOMPRESSED)
         hashing = _HashingFile(raw)
@@ -119,15 +133,16 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
 
     def __init__(self, prefix: str, split: str, features: Any, compression: str, plans: Any):
         super().__init__(prefix)
-        self._sink = _ShardSink(
-            prefix, BytesCoder(), ".tfrecord", 0, None, _COMPRESSIONS[compression]
-        )
+        # The records', and the indexes' where there are any: nothing is found by offset in gzip.
+        self._sinks = [_ShardSink(prefix, ".tfrecord", _COMPRESSIONS[compression])]
+        if compression == "none":
+            self._sinks.append(_ShardSink(prefix, SUFFIX, CompressionTypes.UNCOMPRESSED))
         self._split, self._features, self._plans = split, features, plans
 
     def expand(self, pcoll: Any) -> Any:
         once = pcoll.pipeline | "Once" >> beam.Create([None])
         init = once | "InitializeWrite" >> beam.Map(
-            lambda _, sink: sink.initialize_write(), self._sink
+            lambda _, sinks: [sink.initialize_write() for sink in sinks], self._sinks
         )
         every = once | "EveryShard" >> beam.FlatMap(
             _every_shard, self._split, plans=self._plans
@@ -138,16 +153,16 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard"
             >> beam.ParDo(
-                _WriteShard(self._sink, self._split), beam.pvalue.AsSingleton(init), self._features
+                _WriteShard(self._sinks, self._split), beam.pvalue.AsSingleton(init), self._features
             )
         )
         # A step of its own: a retried finalize must not delete what it has renamed already.
         cleared = once | "PreFinalize" >> beam.Map(
-            _pre_finalize, self._sink, beam.pvalue.AsSingleton(init), beam.pvalue.AsList(written)
+            _pre_finalize, self._sinks, beam.pvalue.AsSingleton(init), beam.pvalue.AsList(written)
         )
         return once | "FinalizeWrite" >> beam.FlatMap(
             _finalize,
-            self._sink,
+            self._sinks,
             beam.pvalue.AsSingleton(init),
             beam.pvalue.AsList(written),
             beam.pvalue.AsSingleton(cleared),
@@ -164,19 +179,19 @@ def _every_shard(
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
     """Writes the shard that it is given, one record at a time."""
 
-    def __init__(self, sink: Any, split: str):
-        self._sink, self._split = sink, split
+    def __init__(self, sinks: Sequence[Any], split: str):
+        self._sinks, self._split = sinks, split
         self._records = Metrics.counter("scenefeed", "records-written")
         self._bytes = Metrics.counter("scenefeed", "record-bytes-written")
 
     def process(
-        self, element: tuple[int, Iterable[Pointers | None]], init: str,
+        self, element: tuple[int, Iterable[Pointers | None]], inits: list[str],
         features: dict[str, Feature],
     ) -> Iterator[WrittenShard]:  # fmt: skip
         number, pointers = element
         try:
             shard = write_shard(
-                self._sink, init, self._split, number, [p for p in pointers if p], features
+                self._sinks, inits, self._split, number, [p for p in pointers if p], features
             )
         except OSError as e:
             if e.errno not in DISK_ERRORS:
@@ -190,14 +205,14 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
 
 
 def write_shard(
-    sink: Any, init: str, split: str, number: int, pointers: list[Pointers],
-    features: Mapping[str, Feature],
+    sinks: Sequence[Any], inits: Sequence[str], split: str, number: int,
+    pointers: list[Pointers], features: Mapping[str, Feature],
 ) -> WrittenShard:  # fmt: skip
-    """Gathers a shard's patches from their stage files and writes them in order.
+    """Gathers a shard's patches from their stage files and writes them in order, and its index.
 
     Args:
-      sink: Beam's TFRecord sink.
-      init: what its ``initialize_write`` gave: the temporary folder.
+      sinks: Beam's TFRecord sink, and a second one where an index is wanted.
+      inits: what each one's ``initialize_write`` gave: its temporary folder.
       split, number: which shard.
       pointers: its patches.
       features: the records' features.
@@ -210,8 +225,9 @@ def write_shard(
     small = [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
     scalars: dict[str, Callable[[int], dict[str, Any]]] = {}
     files = StageFiles(tensors)
-    count, gathering, start = 0, 0.0, time.perf_counter()
-    writer = sink.open_writer(init, f"{number:05d}")
+    sizes: list[int] = []
+    gathering, start = 0.0, time.perf_counter()
+    writer = sinks[0].open_writer(inits[0], f"{number:05d}")
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     try:
         for group, i in in_order(pointers):
@@ -225,44 +241,77 @@ def write_shard(
                 if group.path not in scalars:
                     scalars[group.path] = read_scalars(group.path, small, group.index)
                 values |= scalars[group.path](i)
-            writer.write(encode(values))
-            count += 1
+            record = encode(values)
+            writer.write(record)
+            sizes.append(len(record))
         path = writer.close()
     finally:
         files.close()
+    lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
+    indexed = _write_index(sinks[1], inits[1], number, lengths) if len(sinks) > 1 else {}
     whole = time.perf_counter() - start
     return WrittenShard(
-        split, number, path, count, hashing.num_bytes, hashing.sha256(),
-        {"gather": gathering, "write": whole - gathering},
+        split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(),
+        {"gather": gathering, "write": whole - gathering}, **indexed,
     )  # fmt: skip
 
 
-def _pre_finalize(_: None, sink: Any, init: str, written: list[WrittenShard]) -> None:
+def _write_index(sink: Any, init: str, number: int, lengths: np.ndarray) -> dict[str, Any]:
+    """What a WrittenShard says of its index, and of its records' lengths."""
+    writer = sink.open_writer(init, f"{number:05d}")
+    writer.temp_handle.write(format_index(lengths))
+    path = writer.close()
+    same = len(lengths) and bool((lengths == lengths[0]).all())
+    return {
+        "record_bytes": int(lengths[0]) if same else 0,
+        "index": path,
+        "index_bytes": writer.temp_handle.num_bytes,
+    }
+
+
+def _pre_finalize(
+    _: None, sinks: Sequence[Any], inits: Sequence[str], written: list[WrittenShard]
+) -> None:
     if written:
-        sink.pre_finalize(init, sorted(s.path for s in written))
+        for sink, init in zip(sinks, inits, strict=True):
+            sink.pre_finalize(init, sorted(s.path for s in written))
 
 
 def _finalize(
-    _: None, sink: Any, init: str, written: list[WrittenShard], cleared: None
-) -> Iterator[WrittenShard]:
-    """Renames a split's shards, and checks that all of them arrived whole.
+    _: None, sinks: Sequence[Any], inits: Sequence[str], written: list[WrittenShard],
+    cleared: None,
+) -> Iterator[WrittenShard]:  # fmt: skip
+    """Renames a split's shards and their indexes, and checks that all of them arrived whole.
 
     Raises:
-      JobError: a shard is not where it should be, or has another size.
+      JobError: a file is not where it should be, or has another size.
     """
     shards = sorted(written, key=lambda s: s.number)
-    paths = [s.path for s in shards]
-    if not paths:
-        FileSystems.delete([init])
+    if not shards:
+        FileSystems.delete(list(inits))
         return
-    list(sink.finalize_write(init, paths, cleared))
-    for shard in shards:
-        final = sink._get_final_name(shard.number, len(shards))
+    indexes = [s.index for s in shards]
+    if len(sinks) > 1:  # before the shards, so that none stands without its index
+        indexes = _rename(sinks[1], inits[1], indexes, [s.index_bytes for s in shards])
+    paths = _rename(sinks[0], inits[0], [s.path for s in shards], [s.num_bytes for s in shards])
+    for shard, path, index in zip(shards, paths, indexes, strict=True):
+        yield dataclasses.replace(shard, path=path, index=index)
+
+
+def _rename(sink: Any, init: str, paths: list[str], sizes: list[int]) -> list[str]:
+    """Gives all shards' files of one sink their final names, in order; returns these.
+
+    Raises:
+      JobError: a file did not arrive with its bytes, ``sizes``.
+    """
+    list(sink.finalize_write(init, paths, None))
+    finals = [sink._get_final_name(number, len(paths)) for number in range(len(paths))]
+    for final, size in zip(finals, sizes, strict=True):
         found = FileSystems.match([final])[0].metadata_list
-        if len(found) != 1 or found[0].size_in_bytes != shard.num_bytes:
-            size = found[0].size_in_bytes if found else "no"
+        if len(found) != 1 or found[0].size_in_bytes != size:
+            arrived = found[0].size_in_bytes if found else "no"
             raise JobError(
-                f"{final}: {size} bytes arrived of {shard.num_bytes}: the rename failed; "
+                f"{final}: {arrived} bytes arrived of {size}: the rename failed; "
                 "check the disk and run the same command again"
             )
-        yield dataclasses.replace(shard, path=final)
+    return finals

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from scenefeed.loader import DatasetSpec, Reader
+from scenefeed.loader.index import record_files
 from tests.conftest import errors, scenefeed, write_raster
 
 
@@ -83,7 +85,7 @@ def test_a_second_run_has_nothing_to_do_and_a_third_goes_on(small_dataset, tmp_p
     assert not list(out.rglob("*.tmp"))
     assert not list(out.rglob("beam-temp*"))
     # A damaged shard is not whole.
-    shard = next((out / "records").glob("train-00000*"))
+    shard = next((out / "records").glob("train-00000*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-1])
     scenefeed("convert", "--config", config, "--output", out)
     assert fingerprint(out) == first
@@ -102,6 +104,10 @@ def test_another_configuration_is_refused_unless_overwritten(small_dataset, tmp_
     scenefeed("verify", out)
 
 
+def names(records):
+    return [f"records/{path.name}" for path in records.iterdir()]
+
+
 def test_shard_writes_again_without_the_scenes(small_dataset, tmp_path):
     out, config = tmp_path / "out", small_dataset / "config.yaml"
     shutil.copytree(small_dataset / "out", out)
@@ -109,7 +115,14 @@ def test_shard_writes_again_without_the_scenes(small_dataset, tmp_path):
     spec = DatasetSpec.load(out)
     assert len(spec.splits["train"].shards) == 5
     assert spec.compression == "gzip"
-    assert len(list((out / "records").iterdir())) == 10
+    # Nothing of before is left; gzip has no indexes.
+    assert sorted(names(out / "records")) == sorted(record_files(spec))
+    assert len(record_files(spec)) == 10
+    scenefeed("verify", out)
+    scenefeed("shard", out, "--num_shards", 2, "--compression", "none")
+    found = names(out / "records")
+    assert sorted(found) == sorted(record_files(DatasetSpec.load(out)))
+    assert [Path(x).suffix for x in sorted(found)] == [".idx", ".tfrecord"] * 4
     scenefeed("verify", out)
     # Back again: the same as convert had made.
     scenefeed("shard", out, "--num_shards", 3, "--seed", 1, "--compression", "none")

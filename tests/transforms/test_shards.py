@@ -1,5 +1,10 @@
 """WriteShards and the pipeline's transforms, by the in-process runner."""
 
+import errno
+import os
+import struct
+from pathlib import Path
+
 import apache_beam as beam
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError
 from scenefeed.transforms.finding import find_scenes
 from scenefeed.transforms.pipeline import DEAD, Plan
-from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize
+from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize, _WriteShard
 from scenefeed.transforms.stagefile import StageWriter
 from tests.conftest import write_raster
 from tests.eager import run_beam
@@ -88,11 +93,11 @@ def test_order_of_arrival_does_not_show(pointers, tmp_path):
     one = write(pointers, tmp_path / "a/train")
     two = write(pointers[::-1], tmp_path / "b/train")
     assert [s.sha256 for s in one] == [s.sha256 for s in two]
+    assert [Path(s.index).read_bytes() for s in one] == [Path(s.index).read_bytes() for s in two]
 
 
 def test_gzip_shards_and_their_hash(pointers, tmp_path):
     import hashlib
-    from pathlib import Path
 
     shards = write(pointers, tmp_path / "train", "gzip")
     for shard in shards:
@@ -100,6 +105,42 @@ def test_gzip_shards_and_their_hash(pointers, tmp_path):
         assert hashlib.sha256(content).hexdigest() == shard.sha256
         assert len(content) == shard.num_bytes
     assert sorted(images(shards[2], "GZIP")) == [(i, i, 2 * i) for i in range(6, 20)]
+    assert not list(tmp_path.glob("*.idx"))
+    assert {(s.index, s.index_bytes, s.record_bytes) for s in shards} == {("", 0, 0)}
+
+
+def index_of(shard):
+    """The index that a shard should have, from its own bytes."""
+    content, lines, at = Path(shard.path).read_bytes(), [], 0
+    while at < len(content):
+        length = 12 + struct.unpack_from("<Q", content, at)[0] + 4
+        lines.append(f"{at} {length}\n")
+        at += length
+    return "".join(lines)
+
+
+def test_each_shard_has_its_index(pointers, tmp_path):
+    # As a run that broke off leaves them: a longer one must not show through.
+    (tmp_path / "train-00000-of-00003.idx").write_text("0 1\n" * 100)
+    shards = write(pointers, tmp_path / "train")
+    assert [s.index for s in shards] == [
+        str(tmp_path / f"train-0000{i}-of-00003.idx") for i in range(3)
+    ]
+    for shard in shards:
+        assert Path(shard.index).read_text() == index_of(shard)
+        assert shard.index_bytes == Path(shard.index).stat().st_size
+    assert len(list(tmp_path.glob("*.idx"))) == 3
+    # Rows and columns below 128 take one byte each: all records are alike.
+    assert [s.record_bytes for s in shards] == [shards[0].num_bytes // 6, 0, shards[0].record_bytes]
+
+
+def test_records_of_different_lengths(pointers, tmp_path):
+    _, some = pointers[0]
+    some.cols[0] = 1000
+    shards = write(pointers, tmp_path / "train")
+    assert [bool(s.record_bytes) for s in shards] == [False, False, True]
+    for shard in shards:
+        assert Path(shard.index).read_text() == index_of(shard)
 
 
 def test_a_rename_that_fails_fails_the_job(tmp_path):
@@ -112,10 +153,39 @@ def test_a_rename_that_fails_fails_the_job(tmp_path):
 
     shard = WrittenShard("train", 0, "temporary", 1, 10, "", {})
     with pytest.raises(JobError, match="no bytes arrived of 10"):
-        list(_finalize(None, Sink(), "", [shard], None))
+        list(_finalize(None, [Sink()], [""], [shard], None))
     (tmp_path / "train-0").write_bytes(b"123")
     with pytest.raises(JobError, match="3 bytes arrived of 10"):
-        list(_finalize(None, Sink(), "", [shard], None))
+        list(_finalize(None, [Sink()], [""], [shard], None))
+    # Its index alone is not there.
+    (tmp_path / "train-0").write_bytes(bytes(10))
+
+    class Indexes(Sink):
+        def _get_final_name(self, number, count):
+            return str(tmp_path / f"train-{number}.idx")
+
+    with pytest.raises(JobError, match=r"train-0.idx: no bytes arrived of 5"):
+        list(
+            _finalize(
+                None,
+                [Sink(), Indexes()],
+                ["", ""],
+                [WrittenShard("train", 0, "temporary", 1, 10, "", {}, 10, "temporary", 5)],
+                None,
+            )
+        )
+
+
+def test_a_disk_that_is_full_at_the_index_fails_the_job(pointers, tmp_path):
+    sinks = WriteShards(str(tmp_path / "train"), "train", None, "none", None)._sinks
+    inits = [sink.initialize_write() for sink in sinks]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sinks[1].open_writer = full
+    with pytest.raises(JobError, match="shard 0 of train cannot be written: No space left"):
+        list(_WriteShard(sinks, "train").process((0, [pointers[0][1]]), inits, FEATURES))
 
 
 def test_plan_divides_good_scenes_from_dead_letters(tmp_path):
