@@ -20,6 +20,7 @@ import xxhash
 
 from ..loader import tfrecord
 from ..loader.codec import decode_batch
+from ..loader.index import SUFFIX, index_path, parse_index, record_files
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Shard
 from ..transforms.hashing import patch_hashes
 from .results import SCENES
@@ -43,7 +44,8 @@ def verify(folder: Path) -> dict[str, Any]:
 
     Checks each shard's size and sha256, each record's checksums, that it decodes as dataset.json
     describes, that image values are finite (unless ``fill`` is NaN), that no key (scene, row,
-    column) comes twice, that splits lie as far apart as ``split.buffer`` says, and all counts.
+    column) comes twice, that splits lie as far apart as ``split.buffer`` says, all counts, and
+    each index that is there.
 
     Returns:
       ``problems``: one line each, empty when the dataset is whole; ``separation``: the least
@@ -66,7 +68,7 @@ def verify(folder: Path) -> dict[str, Any]:
         read_georeferences(folder / SCENES),
     )  # fmt: skip
     problems += _too_near(apart, spec)
-    problems += _strays(folder, {s.path for _, s in shards})
+    problems += _strays(folder, record_files(spec))
     return {
         "problems": problems,
         "fingerprint": spec.fingerprint,
@@ -186,7 +188,9 @@ def _verify_shard(folder: Path, shard: Shard, spec: DatasetSpec) -> _Findings:
                     f"{shard.path}: {size} bytes, dataset.json says {shard.num_bytes}"
                 )
             hashing = _Hashing(raw)
-            _read_records(_opened(hashing, spec.compression), shard, spec, found)
+            lengths = _read_records(_opened(hashing, spec.compression), shard, spec, found)
+            if lengths is not None:
+                found.problems += _check_lengths(folder, shard, spec, lengths)
             while hashing.read(1 << 20):
                 pass
             if hashing.sha256.hexdigest() != shard.sha256:
@@ -198,13 +202,19 @@ def _verify_shard(folder: Path, shard: Shard, spec: DatasetSpec) -> _Findings:
     return found
 
 
-def _read_records(file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findings) -> None:
+def _read_records(
+    file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findings
+) -> np.ndarray | None:  # fmt: skip
+    """What each record takes, framing included, int64 (N,) bytes; None where they cannot all be
+    read, or are not as many as dataset.json says."""
+    sizes: list[int] = []
     fill = spec.config.get("clean", {}).get("fill", 0.0)
     nan_allowed = fill != "mean" and bool(np.isnan(np.array(fill, float)).any())
     try:
         for batch in _batches(tfrecord.read(file, shard.path), 64):
             records = decode(batch, spec)
             found.records += len(batch)
+            sizes += map(len, batch)
             found.keys.append(_key_hashes(records))
             image = records["image"]
             found.images.append(
@@ -225,11 +235,42 @@ def _read_records(file: BinaryIO, shard: Shard, spec: DatasetSpec, found: _Findi
     except (DatasetError, EOFError, OSError, zlib.error) as e:
         where = "" if shard.path in str(e) else f"{shard.path}: record {found.records}: "
         found.problems.append(f"{where}{e}")
-        return
+        return None
     if found.records != shard.num_examples:
         found.problems.append(
             f"{shard.path}: {found.records} records, dataset.json says {shard.num_examples}"
         )
+        return None
+    return np.array(sizes, np.int64) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
+
+
+def _check_lengths(folder: Path, shard: Shard, spec: DatasetSpec, lengths: np.ndarray) -> list[str]:
+    """What dataset.json and the index say of a whole shard's records, against their lengths."""
+    problems = []
+    if shard.record_bytes and (lengths != shard.record_bytes).any():
+        problems.append(
+            f"{shard.path}: its records take {lengths.min()} to {lengths.max()} bytes, dataset.json "
+            f"says {shard.record_bytes} each: write the records again by `scenefeed shard`"
+        )
+    if spec.compression == "none":
+        problems += _check_index(folder, index_path(shard.path), lengths)
+    return problems
+
+
+def _check_index(folder: Path, path: str, lengths: np.ndarray) -> list[str]:
+    try:
+        data = (folder / path).read_bytes()
+    except FileNotFoundError:
+        return []  # datasets of earlier versions have none, and nothing is lost without
+    except OSError as e:
+        return [f"{path}: cannot be read: {e}"]
+    offsets = parse_index(data, len(lengths), int(lengths.sum()))
+    if offsets is not None and np.array_equal(offsets, np.cumsum(lengths) - lengths):
+        return []
+    return [
+        f"{path}: does not say where its shard's records lie: delete it, or write the records "
+        "again by `scenefeed shard`"
+    ]
 
 
 def decode(payloads: list[bytes], spec: DatasetSpec) -> dict[str, np.ndarray]:
@@ -280,8 +321,9 @@ def _opened(file: _Hashing, compression: str) -> BinaryIO:
 
 
 def _strays(folder: Path, named: set[str]) -> list[str]:
-    found = sorted((folder / "records").glob("*.tfrecord"))
+    found = sorted(p for p in (folder / "records").glob("*") if p.suffix in (".tfrecord", SUFFIX))
     return [
-        f"records/{p.name}: not named in dataset.json" for p in found
-        if f"records/{p.name}" not in named
+        f"records/{p.name}: " + ("of no shard" if p.suffix == SUFFIX else "not named")
+        + f" in {FILE_NAME}"
+        for p in found if f"records/{p.name}" not in named
     ]  # fmt: skip

@@ -73,6 +73,49 @@ def test_missing_truncated_and_stray_shards(out):
     assert "train-00000-of-00099.tfrecord: not named" in problems
 
 
+def test_an_index_that_is_not_there_is_none_missed(out):
+    for path in (out / "records").glob("*.idx"):
+        path.unlink()
+    assert verify(out)["problems"] == []
+
+
+@pytest.mark.parametrize("wrong", ["", "0 5\n", "moved", "letters", "swapped"])
+def test_a_wrong_index_is_one_problem(out, wrong):
+    index = out / "records/train-00001-of-00003.idx"
+    text = index.read_text()
+    lines = text.splitlines()
+    (first, one), (_, other) = (map(int, line.split()) for line in lines[:2])
+    changed = {
+        # As many records and bytes, and no gap: but not where the records are.
+        "moved": "\n".join([f"{first} {one + 1}", f"{one + 1} {other - 1}", *lines[2:]]),
+        "letters": text + "x",
+        "swapped": "\n".join([lines[1], lines[0], *lines[2:]]),
+    }.get(wrong, wrong)
+    index.write_text(changed)
+    (problem,) = verify(out)["problems"]
+    assert problem.startswith("records/train-00001-of-00003.idx: does not say where")
+    assert "scenefeed shard" in problem
+
+
+def test_an_index_of_no_shard_is_a_stray(either):
+    compressed = not any((either / "records").glob("*.idx"))
+    stray = "val-00000-of-00003.idx" if compressed else "train-00000-of-00099.idx"
+    (either / "records" / stray).write_text("0 16\n")
+    assert verify(either)["problems"] == [f"records/{stray}: of no shard in dataset.json"]
+
+
+def test_record_bytes_against_the_records(out):
+    spec = json.loads((out / "dataset.json").read_text())
+    shard = spec["splits"]["train"]["shards"][0]
+    shard["record_bytes"] += 1
+    (out / "dataset.json").write_text(json.dumps(spec))
+    (problem,) = verify(out)["problems"]
+    assert f"dataset.json says {shard['record_bytes']} each" in problem
+    del shard["record_bytes"]  # as earlier versions wrote it
+    (out / "dataset.json").write_text(json.dumps(spec))
+    assert verify(out)["problems"] == []
+
+
 def test_a_key_that_comes_twice(out):
     spec = json.loads((out / "dataset.json").read_text())
     spec["splits"]["val"] = spec["splits"]["train"]
