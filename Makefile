@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow test-tfio lint bench lock install clean
+.PHONY: help demo test test-slow test-tfio test-frameworks lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
 	@echo "make test      the tests"
 	@echo "make test-slow those that take tens of seconds each"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
+	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the figures in the README"
 	@echo "make lock      resolve the dependencies again"
@@ -58,6 +59,13 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
+# PyTorch's wheels bring several gigabytes of CUDA with them: not for those who only want the demo.
+.venv-frameworks/.installed: requirements-frameworks.lock setup.py
+	$(call install,.venv-frameworks,requirements-frameworks.lock)
+
+test-frameworks: .venv-frameworks/.installed
+	.venv-frameworks/bin/python -m pytest tests/frameworks
+
 # What both sets of versions must do, in the older one.
 test-tfio: .venv-tfio/.installed
 	.venv-tfio/bin/python -m pytest tests/tfio tests/loader tests/transforms
@@ -75,6 +83,7 @@ bench: $(STAMP)
 lock:
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tensorflow --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
 
 clean:
-	rm -rf $(VENV) .venv-tfio $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) .venv-tfio .venv-frameworks $(DEMO) build dist *.egg-info

@@ -1,6 +1,6 @@
-"""Seconds for 5 shuffled batches of 1024, over whole epochs: recipe, load or reader.
+"""Seconds for 5 shuffled batches of 1024, over whole epochs: recipe, load, stream or reader.
 
-    python benchmarks/load.py recipe|load|reader FOLDER
+    python benchmarks/load.py recipe|load|stream|reader FOLDER
 
 The page cache is warmed by reading the files once, the first epoch is not counted; a group's time
 is an epoch's divided by its batches, times five, so that the filling of a shuffle buffer counts.
@@ -35,17 +35,26 @@ def load(folder: Path) -> Callable[[], Iterable[object]]:
 
 
 def reader(folder: Path) -> Callable[[], Iterable[object]]:
-    from scenefeed.loader import Reader
+    from scenefeed.loader import Feed
 
-    source = Reader(folder, features=["image"])
-    return lambda: source.batches(BATCH)
+    feed = Feed(folder, batch_size=BATCH, features=["image"])
+    return lambda: feed
+
+
+def stream(folder: Path) -> Callable[[], Iterable[object]]:
+    from scenefeed.loader import load
+
+    feed = load(folder, batch_size=BATCH, features=["image"], source="stream")
+    return lambda: feed
 
 
 def main() -> None:
     folder = Path(sys.argv[2])
     for path in folder.rglob("*.tfrecord"):
         path.read_bytes()
-    epoch = {"recipe": recipe, "load": load, "reader": reader}[sys.argv[1]](folder)
+    epoch = {"recipe": recipe, "load": load, "reader": reader, "stream": stream}[sys.argv[1]](
+        folder
+    )
     groups = []
     for number in range(EPOCHS + 1):
         start, batches = time.perf_counter(), 0

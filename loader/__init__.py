@@ -1,21 +1,22 @@
 """The dataset's format and the feeds.
 
-Importing this brings numpy alone; ``load`` imports TensorFlow when it is called.
+Importing this brings numpy alone; ``load`` and ``mix`` import TensorFlow when they are called.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .feed import Feed
 from .reader import Reader
 from .spec import DatasetError, DatasetSpec
 
-__all__ = ["DatasetError", "DatasetSpec", "Reader", "load"]
+__all__ = ["DatasetError", "DatasetSpec", "Feed", "Reader", "load", "mix"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from .tfdata import load
+    if name in ("load", "mix"):
+        from . import tfdata
 
-        return load
+        return getattr(tfdata, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

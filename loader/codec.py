@@ -134,7 +134,10 @@ def decode_batch(
     cursor = _Cursor(gather, positions.astype(np.int64))
     cursor.expect(0x0A, "Example.features")
     cursor.varint()
+    left = set(wanted)
     for name in sorted(features):
+        if not left:
+            break  # what follows is not even read
         feature = features[name]
         cursor.expect(0x0A, name)  # an entry of the map Features.feature
         cursor.varint()
@@ -146,9 +149,32 @@ def decode_batch(
         cursor.expect(0x0A, name)
         if name in wanted:
             out[name] = _payload(cursor, feature, name)
+            left.remove(name)
         else:
             cursor.skip(cursor.varint())
     return {name: out[name] for name in wanted}
+
+
+def decode_records(
+    records: Sequence[bytes], features: Mapping[str, Feature], wanted: Sequence[str],
+    empty: Callable[[int, int], np.ndarray],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Decodes serialized records that are in memory, as ``decode_batch`` does.
+
+    Args:
+      empty: lends an uninitialized uint8 matrix of so many rows and columns.
+    """
+    views = [memoryview(r) for r in records]
+
+    def gather(positions: np.ndarray, n: int) -> np.ndarray:
+        out = empty(len(views), n)
+        for row, view, at in zip(out, views, positions.tolist(), strict=True):
+            part = view[at : at + n]
+            row[: len(part)] = part
+            row[len(part) :] = 0
+        return out
+
+    return decode_batch(gather, np.zeros(len(views), np.int64), features, wanted)
 
 
 def _payload(cursor: _Cursor, feature: Feature, name: str) -> np.ndarray:

@@ -1,15 +1,20 @@
-"""Where a shard's records lie: the index that NVIDIA DALI's readers ask for.
+"""Where records lie.
 
-Format: github.com/NVIDIA/DALI/blob/main/tools/tfrecord2idx. A line of text a record, in order:
+Format of the index beside each shard, which NVIDIA DALI's readers ask for:
+ github.com/NVIDIA/DALI/blob/main/tools/tfrecord2idx. A line of text a record, in order:
 ``<offset> <length>``, both in bytes. The offset is where the record's framing begins, and the
 length counts the framing too: 12 bytes before the payload and 4 after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .spec import DatasetSpec
+from . import tfrecord
+from .spec import DatasetError, DatasetSpec, Shard
+from .storage import Shards, read_files
 
 SUFFIX = ".idx"
 
@@ -61,3 +66,76 @@ def parse_index(data: bytes, num_examples: int, num_bytes: int) -> np.ndarray | 
     if not np.array_equal(begins, np.append(offsets, num_bytes)):
         return None
     return np.ascontiguousarray(offsets)
+
+
+def read_offsets(files: Shards, paths: Sequence[str], shards: Sequence[Shard]) -> list[np.ndarray]:
+    """Where the records' framings begin in each shard, int64 (N,) each.
+
+    By dataset.json where a shard's records have one size, else by the index beside it, else by
+    the lengths in the shard itself.
+
+    Raises:
+      DatasetError: the shard does not hold as many records as dataset.json says, or its last one
+        does not end where the file ends.
+    """
+    unknown = [i for i, s in enumerate(shards) if not s.record_bytes]
+    found = dict(zip(unknown, read_files([index_path(paths[i]) for i in unknown]), strict=True))
+    return [_offsets(files, i, paths[i], s, found.get(i)) for i, s in enumerate(shards)]
+
+
+def _offsets(
+    files: Shards, number: int, path: str, shard: Shard, index: bytes | None
+) -> np.ndarray:
+    size, count = files.sizes[number], shard.num_examples
+    if shard.record_bytes * count == size:
+        return np.arange(count, dtype=np.int64) * shard.record_bytes
+    offsets = parse_index(index, count, size) if index else None
+    if offsets is None:
+        offsets = tfrecord.scan(lambda at, n: files.read(number, at, n), size, path)
+    if len(offsets) != count:
+        raise DatasetError(
+            f"{path}: holds {len(offsets)} records, dataset.json says {count}: "
+            "run `scenefeed verify`"
+        )
+    return offsets
+
+
+class RecordIndex:
+    """Where each record of a split lies, in 0 to 4 bytes a record.
+
+    Records of a shard have nearly the same size, so an offset is kept as what it differs from a
+    straight line by; where all have one size, nothing is kept.
+
+    Args:
+      offsets: for each shard where its records' framings begin, int64 (N,).
+      sizes: each shard's bytes.
+    """
+
+    def __init__(self, offsets: Sequence[np.ndarray], sizes: Sequence[int]):
+        counts = np.array([len(o) for o in offsets], np.int64)
+        self._ends = np.cumsum(counts)
+        self._sizes = np.array(sizes, np.int64)
+        self._stride = self._sizes // np.maximum(counts, 1)
+        bent = [o - np.arange(len(o)) * s for o, s in zip(offsets, self._stride, strict=True)]
+        most = max((int(np.abs(b).max(initial=0)) for b in bent), default=0)
+        self._bent: np.ndarray | None = None
+        if most:
+            smallest = next(t for t in (np.int8, np.int16, np.int32, np.int64)
+                            if most <= np.iinfo(t).max)  # fmt: skip
+            self._bent = np.concatenate([b.astype(smallest) for b in bent])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of records, int64 (B,): their shards, where their framings begin, and where they end."""
+        shards = np.searchsorted(self._ends, records, side="right")
+        begins = self._begin(shards, records)
+        last = records + 1 == self._ends[shards]
+        following = self._begin(shards, np.where(last, records, records + 1))
+        return shards, begins, np.where(last, self._sizes[shards], following)
+
+    def _begin(self, shards: np.ndarray, records: np.ndarray) -> np.ndarray:
+        first = np.where(shards > 0, self._ends[shards - 1], 0)
+        found = (records - first) * self._stride[shards]
+        return np.asarray(found if self._bent is None else found + self._bent[records])

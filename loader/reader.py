@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
-import threading
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import tfrecord
+from .caching import cached
 from .codec import decode_batch
+from .index import RecordIndex, read_offsets
+from .pool import Pool
 from .spec import DatasetError, DatasetSpec
+from .storage import RemoteShards, join, open_shards
+
+CHECKSUMS = ("first", "always", "never")
+_COLUMN = 1 << 14  # records decoded at once for a column
+_FRAMES = 16  # records verified together: they stay in the processor's cache
 
 
 class Reader:
@@ -24,51 +27,59 @@ class Reader:
         reader = Reader("out", split="train")
         len(reader); reader[17]["image"]; reader.batch([3, 1, 4])["image"]
 
-    Records are read by offset: memory grows by 12 bytes a record, not with the pixels.
+    Records are read by offset: memory grows by up to 4 bytes a record, not with the pixels. A
+    reader may be used by several threads, forked, and pickled (which opens its files again).
 
     Args:
-      path: the dataset's folder.
+      path: the dataset's folder, or its URL (``s3://``, ``gs://``, ... through fsspec).
       split: which split.
       features: names to decode; all of them by default.
+      cache: ``"memory"`` holds the split's shards in memory; a folder holds local uncompressed
+        copies of them, kept from run to run. Either makes compressed shards readable by index.
+      checksums: when a record's checksum is verified: ``"first"`` (the first time that this
+        reader reads it), ``"always"`` or ``"never"``.
 
     Raises:
       DatasetError: no complete dataset, no such split, a missing or damaged shard, or
-        compressed shards (they cannot be read by offset; ``load`` streams them).
+        compressed shards without ``cache`` (they cannot be read by offset).
     """
 
     def __init__(
-        self, path: str | Path, split: str = "train", features: Sequence[str] | None = None
-    ):
+        self, path: str | Path, split: str = "train", features: Sequence[str] | None = None,
+        *, cache: str | Path | None = None, checksums: str = "first",
+    ):  # fmt: skip
+        if checksums not in CHECKSUMS:
+            raise DatasetError(f"checksums {checksums!r}: one of {', '.join(CHECKSUMS)}")
+        self._args = (path, split, features, cache, checksums)
         self.spec = DatasetSpec.load(path)
-        self.names = check_features(self.spec, features)
-        if self.spec.compression != "none":
-            raise DatasetError(
-                f"{path}: shards compressed by {self.spec.compression} cannot be read by index: "
-                "use load(), or `scenefeed shard --compression none`"
-            )
-        self._fds: list[int] = []
-        self._pool = _Pool()
-        _allow_open_files(len(self.spec.split(split).shards))
-        starts: list[np.ndarray] = []
-        shard_of: list[np.ndarray] = []
-        for shard in self.spec.split(split).shards:
-            if not shard.num_examples:
-                continue
-            fd = _open(Path(path) / shard.path)
-            weakref.finalize(self, os.close, fd)
-            found = tfrecord.scan(fd, shard.path)
-            if len(found) != shard.num_examples:
+        self.names = self.spec.check_names(features)
+        shards = [s for s in self.spec.split(split).shards if s.num_examples]
+        if cache is None:
+            if self.spec.compression != "none":
                 raise DatasetError(
-                    f"{shard.path}: holds {len(found)} records, dataset.json says "
-                    f"{shard.num_examples}: run `scenefeed verify`"
+                    f"{path}: shards compressed by {self.spec.compression} cannot be read by "
+                    "index: use load(), give cache='memory' or cache=FOLDER, or run "
+                    "`scenefeed shard --compression none`"
                 )
-            starts.append(found)
-            shard_of.append(np.full(len(found), len(self._fds), np.int32))
-            self._fds.append(fd)
-        self._starts, self._shard_of = np.concatenate(starts), np.concatenate(shard_of)
+            self._paths = [join(path, s.path) for s in shards]
+            self._files = open_shards(self._paths, [s.num_bytes for s in shards])
+            offsets = read_offsets(self._files, self._paths, shards)
+        else:
+            self._paths, self._files, offsets = cached(path, self.spec, split, cache)
+        self._index = RecordIndex(offsets, self._files.sizes)
+        self._unchecked = None if checksums == "never" else np.ones(len(self), bool)
+        self._always = checksums == "always"
+        self._pool = Pool()
+
+    def __reduce__(self) -> Any:
+        path, split, features, cache, checksums = self._args
+        return _opened, (path, split, features, cache, checksums)
+
+    def __repr__(self) -> str:
+        return f"Reader({str(self._args[0])!r}, split={self._args[1]!r}): {len(self)} records"
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._index)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One record: arrays for tensors, numpy scalars for numbers, ``str`` for text.
@@ -76,105 +87,113 @@ class Reader:
         Raises:
           IndexError: past either end.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        return {k: v[0] for k, v in self.batch([index % len(self)]).items()}
+        number = index.__index__()
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"record {number} of {len(self)}")
+        return {k: v[0] for k, v in self.batch([number % len(self)]).items()}
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, names: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Records ``indices``, stacked: ``image`` is (len(indices), H, W, C).
+
+        Args:
+          indices: any of them, in any order, also more than once; negative from the end.
+          names: features to decode instead of the reader's own.
 
         Raises:
           IndexError: an index past either end.
+          DatasetError: a record's checksum fails, or it is not as dataset.json describes it;
+            names the shard and the offset.
         """
+        chosen = self._checked(indices)
+        damage = self.damage(chosen)
+        if damage:
+            raise DatasetError(next(iter(damage.values())))
+        return self._decode(chosen, self.names if names is None else list(names))
+
+    def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         chosen = np.asarray(indices, np.int64).reshape(-1)
         if len(chosen) and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
             raise IndexError(f"records {chosen.min()} to {chosen.max()} of {len(self)}")
-        fds = [self._fds[i] for i in self._shard_of[chosen]]
+        return np.where(chosen < 0, chosen + len(self), chosen)
 
-        def gather(positions: np.ndarray, n: int) -> np.ndarray:
-            out = self._pool.take(len(positions), n)
-            preadv = os.preadv
-            for row, fd, at in zip(out, fds, positions.tolist(), strict=True):
-                if preadv(fd, (row,), at) != n:
-                    row[max(0, os.fstat(fd).st_size - at) :] = 0
-            return out
+    def damage(self, indices: Sequence[int] | np.ndarray) -> dict[int, str]:
+        """Which of these records fail their checksums, and how: by number, what and where.
 
-        return decode_batch(gather, self._starts[chosen], self.spec.features, self.names)
+        Records that were verified before count as whole, unless ``checksums="always"``.
+        """
+        chosen = self._checked(indices)
+        if self._unchecked is None:
+            return {}
+        todo = chosen if self._always else chosen[self._unchecked[chosen]]
+        if not len(todo):
+            return {}
+        found: dict[int, str] = {}
+        shards, begins, ends = self._index.locate(todo)
+        for first in range(0, len(todo), _FRAMES):
+            part = slice(first, first + _FRAMES)
+            sizes = ends[part] - begins[part]
+            frames = self._pool.take(len(sizes), int(sizes.max()))
+            self._files.fill(shards[part], begins[part], frames)
+            frames.flags.writeable = False  # what google-crc32c asks of a buffer
+            for row, size, number, shard, at in zip(
+                frames, sizes.tolist(), todo[part].tolist(), shards[part].tolist(),
+                begins[part].tolist(), strict=True,
+            ):  # fmt: skip
+                problem = tfrecord.frame_problem(row[:size])
+                if problem:
+                    where = f"{self._paths[shard]}: record {number} at byte {at}"
+                    found[number] = f"{where}: {problem}: run `scenefeed verify`"
+        self._unchecked[[n for n in todo.tolist() if n not in found]] = False
+        return found
 
-    def batches(
-        self, batch_size: int, *, shuffle: bool = True, seed: int = 0, epoch: int = 0,
-        drop_remainder: bool = False,
-    ) -> Iterator[dict[str, np.ndarray]]:  # fmt: skip
-        """One epoch in batches. The shuffle is a permutation of the whole split, drawn from
-        ``(seed, epoch)``: exact, global, without a buffer, and the same on every machine."""
-        order = np.arange(len(self))
-        if shuffle:
-            order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(order)
-        stop = len(order) - (len(order) % batch_size if drop_remainder else 0)
-        for i in range(0, stop, batch_size):
-            yield self.batch(order[i : i + batch_size])
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Whole columns of small features, checksums unverified: (len(self),) each."""
+        parts = [
+            self._decode(np.arange(i, min(i + _COLUMN, len(self))), list(names))
+            for i in range(0, len(self), _COLUMN)
+        ]
+        return {name: np.concatenate([p[name] for p in parts]) for name in names}
 
+    def _decode(self, chosen: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+        shards, begins, ends = self._index.locate(chosen)
+        files, pool = self._files, self._pool
+        if isinstance(files, RemoteShards) and len(chosen):
+            # One request a record, not one a feature.
+            sizes = ends - begins
+            frames = pool.take(len(chosen), int(sizes.max()))
+            files.fill(shards, begins, frames)
+            rows, starts = np.arange(len(chosen)), begins
 
-def check_features(spec: DatasetSpec, features: Sequence[str] | None) -> list[str]:
-    """The names to decode: those asked for, or all.
+            def gather(positions: np.ndarray, n: int) -> np.ndarray:
+                out = pool.take(len(positions), n)
+                width = frames.shape[1]
+                for row, i, at in zip(
+                    out, rows.tolist(), (positions - starts).tolist(), strict=True
+                ):
+                    end = min(at + n, width)
+                    row[: max(0, end - at)] = frames[i, at:end]
+                    row[max(0, end - at) :] = 0
+                return out
+        else:
 
-    Raises:
-      DatasetError: a name that the dataset does not have.
-    """
-    for name in features or ():
-        if name not in spec.features:
-            raise DatasetError(f"no feature {name!r}: the dataset has {', '.join(spec.features)}")
-    return list(features or spec.features)
+            def gather(positions: np.ndarray, n: int) -> np.ndarray:
+                out = pool.take(len(positions), n)
+                files.fill(shards, positions, out)
+                return out
 
-
-class _Pool:
-    """Arrays used again once nobody holds them.
-
-    The first touch of fresh memory costs as much as reading the batch. An array that this pool
-    lent is free again when only the pool refers to it (views keep their base alive).
-    """
-
-    MOST = 8
-    ALIGN = 64  # what TensorFlow asks of memory that it takes over without a copy
-
-    def __init__(self) -> None:
-        self._held: list[np.ndarray] = []
-        self._lock = threading.Lock()
-
-    def take(self, rows: int, columns: int) -> np.ndarray:
-        """An uninitialized uint8 array (rows, columns)."""
-        size = rows * columns
-        if size < 1 << 20:
-            return np.empty((rows, columns), np.uint8)
-        with self._lock:
-            owner = next((o for o in self._free() if o.size == size + self.ALIGN), None)
-            if owner is None:
-                owner = np.empty(size + self.ALIGN, np.uint8)
-                self._held = [*self._held[-self.MOST + 1 :], owner]
-            start = -owner.ctypes.data % self.ALIGN
-            return owner[start : start + size].reshape(rows, columns)
-
-    def _free(self) -> Iterator[np.ndarray]:
-        for i in range(len(self._held)):
-            # Two: the list's reference, and getrefcount's own argument. Views of views refer to
-            # the owner itself.
-            if sys.getrefcount(self._held[i]) == 2:
-                yield self._held[i]
-
-
-def _allow_open_files(count: int) -> None:
-    """Raises this process's soft limit of open files, which often is 1024, where it must."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            return decode_batch(gather, begins + tfrecord.HEADER_BYTES, self.spec.features, names)
+        except DatasetError as e:
+            if len(chosen) > 1:
+                for one in chosen:  # which one?
+                    self._decode(one.reshape(1), names)
+                raise
+            raise DatasetError(
+                f"{self._paths[shards[0]]}: record {chosen[0]} at byte {begins[0]}: {e}"
+            ) from None
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: the shard is missing: run `scenefeed convert` again") from None
-    except OSError as e:
-        raise DatasetError(f"{path}: {e.strerror}") from None
+def _opened(path: Any, split: str, features: Any, cache: Any, checksums: str) -> Reader:
+    return Reader(path, split, features, cache=cache, checksums=checksums)

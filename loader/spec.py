@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class Shard:
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if k != "record_bytes" or v}
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Shard:
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in value.items() if k in known})
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -145,6 +150,18 @@ class DatasetSpec:
         wanted = self.config.get("labels", {})
         return [name for name in self.features if name in wanted]
 
+    def check_names(self, names: Sequence[str] | None) -> list[str]:
+        """Names of features: those asked for, or all.
+
+        Raises:
+          DatasetError: a name that the dataset does not have.
+        """
+        for name in names or ():
+            if name not in self.features:
+                known = ", ".join(self.features)
+                raise DatasetError(f"no feature {name!r}: the dataset has {known}")
+        return list(names or self.features)
+
     def to_json(self) -> str:
         document = {
             "format": FORMAT,
@@ -183,7 +200,7 @@ class DatasetSpec:
                 name=d["name"],
                 features={k: Feature.from_json(f) for k, f in d["features"].items()},
                 splits={
-                    k: Split.of(Shard(**shard) for shard in s["shards"])
+                    k: Split.of(Shard.from_json(shard) for shard in s["shards"])
                     for k, s in d["splits"].items()
                 },
                 config=d["config"],
@@ -200,17 +217,19 @@ class DatasetSpec:
         Raises:
           DatasetError: there is none, or it cannot be read.
         """
-        path = Path(folder) / FILE_NAME
+        from .storage import join, read_file
+
+        path = join(folder, FILE_NAME)
         try:
-            text = path.read_text()
+            text = read_file(path).decode()
         except FileNotFoundError:
             raise DatasetError(
                 f"{path}: not there, so {folder} holds no complete dataset: "
                 "run (or run again) `scenefeed convert`"
             ) from None
         except OSError as e:
-            raise DatasetError(f"{path}: {e.strerror}") from None
-        return cls.from_json(text, str(path))
+            raise DatasetError(f"{path}: {e.strerror or e}") from None
+        return cls.from_json(text, path)
 
 
 def _plain(value: Any) -> Any:

@@ -6,48 +6,66 @@ Format: tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Ea
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .spec import DatasetError
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
+_LENGTH = struct.Struct("<QI")
 
 
-def masked_crc32c(data: bytes) -> int:
-    """CRC-32C as TFRecord files hold it."""
+def masked_crc32c(data: Any) -> int:
+    """CRC-32C as TFRecord files hold it, of bytes or of a read-only uint8 array."""
     import google_crc32c
 
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def scan(fd: int, where: str) -> np.ndarray:
-    """Where each record's payload begins in an uncompressed shard, int64 (N,).
+def frame_problem(frame: np.ndarray) -> str:
+    """What is wrong with one whole record, framing included; "" where nothing is.
 
-    Reads the lengths alone, by offset: no pixels, and no mapping whose pages would have to be
-    faulted in one by one.
+    Args:
+      frame: its bytes, read-only uint8 (N,).
+    """
+    data = frame[HEADER_BYTES:-FOOTER_BYTES]
+    length, crc = _LENGTH.unpack(frame[:HEADER_BYTES].tobytes())
+    if masked_crc32c(frame[:8]) != crc or length != len(data):
+        return "the checksum of its length does not match"
+    if masked_crc32c(data) != int.from_bytes(frame[-FOOTER_BYTES:].tobytes(), "little"):
+        return "the checksum of its data does not match"
+    return ""
+
+
+def scan(read: Callable[[int, int], bytes], size: int, where: str) -> np.ndarray:
+    """Where each record's framing begins in an uncompressed shard, int64 (N,).
+
+    Reads the lengths alone, by offset: no pixels.
+
+    Args:
+      read: gives ``read(start, n)`` bytes.
+      size: the shard's bytes.
+      where: its path, for errors.
 
     Raises:
       DatasetError: the last record does not end where the file ends.
     """
-    total, unpack = os.fstat(fd).st_size, struct.Struct("<Q").unpack
+    unpack = struct.Struct("<Q").unpack
     starts: list[int] = []
     position = 0
-    while position < total:
-        header = os.pread(fd, 8, position)
-        if position + HEADER_BYTES > total or len(header) < 8:
+    while position < size:
+        if position + HEADER_BYTES > size:
             raise DatasetError(f"{where}: truncated at byte {position}: convert or fetch it again")
-        starts.append(position + HEADER_BYTES)
-        position += HEADER_BYTES + unpack(header)[0] + FOOTER_BYTES
-    if position != total:
+        starts.append(position)
+        position += HEADER_BYTES + unpack(read(position, 8))[0] + FOOTER_BYTES
+    if position != size:
         raise DatasetError(
-            f"{where}: record {len(starts) - 1} at byte {starts[-1] - HEADER_BYTES} runs past the "
-            f"end of the file ({position} > {total}): it is damaged or truncated"
+            f"{where}: record {len(starts) - 1} at byte {starts[-1]} runs past the end of the file "
+            f"({position} > {size}): it is damaged or truncated"
         )
     return np.array(starts, np.int64)
 
@@ -58,19 +76,34 @@ def read(file: BinaryIO, where: str) -> Iterator[bytes]:
     Raises:
       DatasetError: a checksum fails or the file ends early; names the record and its offset.
     """
+    for payload, problem in read_each(file, where):
+        if payload is None:
+            raise DatasetError(problem)
+        yield payload
+
+
+def read_each(file: BinaryIO, where: str) -> Iterator[tuple[bytes | None, str]]:
+    """Yields each payload of a shard, or None and what is wrong with it.
+
+    After a record whose length cannot be believed nothing more can be found, and it is the last.
+    """
     number = offset = 0
     while header := file.read(HEADER_BYTES):
         at = f"{where}: record {number} at byte {offset}"
         if len(header) < HEADER_BYTES:
-            raise DatasetError(f"{at}: the file ends within its length")
-        length, crc = struct.unpack("<QI", header)
+            yield None, f"{at}: the file ends within its length"
+            return
+        length, crc = _LENGTH.unpack(header)
         if masked_crc32c(header[:8]) != crc:
-            raise DatasetError(f"{at}: the checksum of its length does not match")
+            yield None, f"{at}: the checksum of its length does not match"
+            return
         data, footer = file.read(length), file.read(FOOTER_BYTES)
         if len(data) < length or len(footer) < FOOTER_BYTES:
-            raise DatasetError(f"{at}: the file ends within its data")
-        if masked_crc32c(data) != struct.unpack("<I", footer)[0]:
-            raise DatasetError(f"{at}: the checksum of its data does not match")
-        yield data
+            yield None, f"{at}: the file ends within its data"
+            return
+        if masked_crc32c(data) != int.from_bytes(footer, "little"):
+            yield None, f"{at}: the checksum of its data does not match"
+        else:
+            yield data, ""
         number += 1
         offset += HEADER_BYTES + length + FOOTER_BYTES

@@ -79,3 +79,12 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     scenefeed("convert", "--config", folder / "config.yaml", "--output", folder / "out")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gzipped_dataset(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same records in compressed shards."""
+    out = tmp_path_factory.mktemp("gzip") / "out"
+    config = small_dataset / "config.yaml"
+    scenefeed("convert", "--config", config, "--output", out, "--compression", "gzip")
+    return out

@@ -24,6 +24,7 @@ import numpy as np
 import xxhash
 from h5py._objects import phil
 
+from ..loader.stage import chunk_layout
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError, describe
 
 CHUNK_BYTES = 1 << 20
@@ -194,7 +195,7 @@ class StageFiles:
         if fd is None:
             if path not in self._layouts:
                 with _reading(path) as file:
-                    self._layouts[path] = {name: _chunks(file[name]) for name in self._columns}
+                    self._layouts[path] = {name: chunk_layout(file[name]) for name in self._columns}
             if len(self._open) >= self.MOST_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             fd = os.open(path, os.O_RDONLY)
@@ -267,20 +268,6 @@ def _reading(path: str) -> Iterator[Any]:
         raise JobError(
             f"{path}: the stage file cannot be read ({describe(e)}): remove it and convert again"
         ) from None
-
-
-def _chunks(dataset: Any) -> tuple[np.ndarray, int, int]:
-    """Where each chunk lies in the file, patches a chunk, and bytes a patch."""
-    per_chunk = dataset.chunks[0]
-    offsets = np.zeros(-(-dataset.shape[0] // per_chunk), np.int64)
-
-    def note(info: Any) -> None:
-        offsets[info.chunk_offset[0] // per_chunk] = info.byte_offset
-
-    if len(offsets):
-        dataset.id.chunk_iter(note)
-    size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
-    return offsets, per_chunk, size
 
 
 def is_whole(path: Path, fingerprint: str) -> bool:

@@ -18,18 +18,10 @@ def keyed(batches):
     }
 
 
-@pytest.fixture(scope="module")
-def gzipped(small_dataset, tmp_path_factory):
-    out = tmp_path_factory.mktemp("gzip") / "out"
-    config = small_dataset / "config.yaml"
-    scenefeed("convert", "--config", config, "--output", out, "--compression", "gzip")
-    return out
-
-
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("kind", ["indexed", "streamed"])
-def test_an_epoch_is_every_record_once(small_dataset, gzipped, kind, shuffle):
-    out = small_dataset / "out" if kind == "indexed" else gzipped
+def test_an_epoch_is_every_record_once(small_dataset, gzipped_dataset, kind, shuffle):
+    out = small_dataset / "out" if kind == "indexed" else gzipped_dataset
     feed = load(out, batch_size=4, shuffle=shuffle)
     found, reader = keyed(feed), Reader(small_dataset / "out")
     assert len(feed) == -(-len(reader) // 4)
@@ -76,9 +68,9 @@ def test_clear_errors(small_dataset):
         load(out, "test")
 
 
-def test_compressed_shards_have_no_index(gzipped):
+def test_compressed_shards_have_no_index(gzipped_dataset):
     with pytest.raises(DatasetError, match="use load"):
-        Reader(gzipped)
+        Reader(gzipped_dataset)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])

@@ -1,0 +1,153 @@
+"""The feed for NumPy, which those for PyTorch and JAX build on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .options import Options
+from .progress import Progress, Stats
+from .records import Paths, Records
+from .shaping import NumpyOperations
+
+UNITS = ("records",)
+_END = object()
+
+
+class Feed:
+    """A split's batches as NumPy arrays: shuffled, shaped, made ahead in a thread.
+
+        feed = Feed("out", split="train", batch_size=1024)
+        for epoch in range(20):
+            for batch in feed:
+                batch["image"]                  # (B, H, W, C)
+
+    Each pass is one epoch (or ``repeat`` of them) in a new order, which is an exact permutation
+    of the whole split. A batch's arrays are the caller's own; their memory is used again once
+    nobody holds them.
+
+    Args:
+      path: the dataset's folder or URL, or several of them (with ``weights``, a mix).
+      split: which split; ``train`` by default.
+      stage: read the stage files instead of the shards.
+      options: see ``Options``.
+
+    Raises:
+      DatasetError: a dataset cannot be read, or an option does not fit it.
+    """
+
+    def __init__(
+        self, path: Paths, split: str | None = None, *, stage: bool = False, **options: Any
+    ):
+        self.options = Options.of(options)
+        self._records = Records(path, split, self.options, stage)
+        self._shaping, self._ops = self._records.shaping(), NumpyOperations()
+        self._progress = Progress(self._records.identity)
+        self._stats = Stats(self.options.prefetch)
+
+    def __len__(self) -> int:
+        """Batches of a whole pass; the first one after ``load_state_dict`` may be shorter.
+
+        Raises:
+          TypeError: it does not end.
+        """
+        if self.options.repeat is True:
+            raise TypeError("a feed that repeats without end has no length")
+        return self._records.share.steps(self._records.count) * int(self.options.repeat)
+
+    def __iter__(self) -> Iterator[Any]:
+        work = self._passes()
+        ahead = self.options.prefetch
+        made = _ahead(work, ahead) if ahead else ((item, 0) for item in work)
+        start = time.perf_counter()
+        for (epoch, done, batch, size), ready in made:
+            self._progress.given(epoch, records=done)
+            self._stats.given(time.perf_counter() - start, size[0], size[1], ready)
+            yield batch
+            start = time.perf_counter()
+
+    def _passes(self) -> Iterator[tuple[int, int, Any, tuple[int, int]]]:
+        """Epoch, records done, the batch, and its records and bytes."""
+        share, count = self._records.share, self._records.count
+        turns, last = 0, -1
+        while self.options.repeat is True or turns < self.options.repeat:
+            epoch, done = start_of(self._records, self._progress.begin(last))
+            for step in range(share.steps(count, done)):
+                batch, size = self._made(epoch, share.positions(count, done, step))
+                yield epoch, share.after(count, done, step), batch, size
+            turns, last = turns + 1, epoch
+
+    def _made(self, epoch: int, positions: np.ndarray) -> tuple[Any, tuple[int, int]]:
+        start = time.perf_counter()
+        found = self._records.batch(epoch, positions)
+        size = (len(positions) - found.skipped, sum(v.nbytes for v in found.values.values()))
+        batch = self._shaping(found.values, found.draws, self._ops)
+        self._stats.made(time.perf_counter() - start, found.skipped)
+        return batch, size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the feed stands, after the last batch that was taken from it: plain numbers and
+        texts. Another feed of the same dataset, split and seed goes on from it, also with
+        another batch size, or as another number of workers (each of which takes the same
+        state)."""
+        return self._progress.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the batches that ``state`` counts, with the next pass.
+
+        Raises:
+          DatasetError: the state is of another dataset, split or seed.
+        """
+        self._progress.load(state, UNITS)
+
+    def stats(self) -> dict[str, Any]:
+        """Since the feed was made: batches, records, bytes, seconds, how much of them was spent
+        waiting, how full the buffer was (0 to 1), and ``advice``, one sentence."""
+        return self._stats.read()
+
+
+def start_of(records: Records, place: tuple[int, dict[str, int]]) -> tuple[int, int]:
+    """The epoch that a pass begins in and the records done of it: the next epoch, where nothing
+    is left of this one."""
+    epoch, done = place[0], place[1].get("records", 0)
+    return (epoch + 1, 0) if records.share.over(records.count, done) else (epoch, done)
+
+
+def _ahead(items: Iterator[Any], size: int) -> Iterator[tuple[Any, int]]:
+    """Items made in a thread, at most ``size`` ahead, each with how many more are ready."""
+    ready: queue.Queue[Any] = queue.Queue(size)
+    stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    return
+            put(_END)
+        except BaseException as e:  # the consumer's to handle
+            put(e)
+
+    thread = threading.Thread(target=work, name="scenefeed-feed", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item, ready.qsize()
+            del item  # the buffer may use its memory again
+    finally:
+        stop.set()
+        thread.join()
