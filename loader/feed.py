@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,16 @@ class Feed:
     def __init__(
         self, path: Paths, split: str | None = None, *, stage: bool = False, **options: Any
     ):
+        self._args = (path, split, stage, options)
         self.options = Options.of(options)
         self._records = Records(path, split, self.options, stage)
         self._shaping, self._ops = self._records.shaping(), NumpyOperations()
         self._progress = Progress(self._records.identity)
         self._stats = Stats(self.options.prefetch)
+
+    def __reduce__(self) -> Any:
+        """Pickled as what it was made of and where it stands; its files are opened again."""
+        return _unpickled, (*self._args, self._progress.pending())
 
     def __len__(self) -> int:
         """Batches of a whole pass; the first one after ``load_state_dict`` may be shorter.
@@ -61,34 +66,42 @@ class Feed:
         return self._records.share.steps(self._records.count) * int(self.options.repeat)
 
     def __iter__(self) -> Iterator[Any]:
-        work = self._passes()
+        work = ((epoch, done, *self.make(epoch, at)) for epoch, done, at in self.plan())
         ahead = self.options.prefetch
         made = _ahead(work, ahead) if ahead else ((item, 0) for item in work)
         start = time.perf_counter()
         for (epoch, done, batch, size), ready in made:
-            self._progress.given(epoch, records=done)
-            self._stats.given(time.perf_counter() - start, size[0], size[1], ready)
+            self.taken(epoch, done, time.perf_counter() - start, size, ready)
             yield batch
             start = time.perf_counter()
 
-    def _passes(self) -> Iterator[tuple[int, int, Any, tuple[int, int]]]:
-        """Epoch, records done, the batch, and its records and bytes."""
+    def plan(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """A pass without its batches: of each the epoch, the records done of it once the batch is
+        taken, and its positions in the epoch."""
         share, count = self._records.share, self._records.count
         turns, last = 0, -1
         while self.options.repeat is True or turns < self.options.repeat:
             epoch, done = start_of(self._records, self._progress.begin(last))
             for step in range(share.steps(count, done)):
-                batch, size = self._made(epoch, share.positions(count, done, step))
-                yield epoch, share.after(count, done, step), batch, size
+                positions = share.positions(count, done, step)
+                yield epoch, share.after(count, done, step), positions
             turns, last = turns + 1, epoch
 
-    def _made(self, epoch: int, positions: np.ndarray) -> tuple[Any, tuple[int, int]]:
+    def make(self, epoch: int, positions: np.ndarray) -> tuple[Any, tuple[int, int]]:
+        """One batch of the plan, and its records and bytes."""
         start = time.perf_counter()
         found = self._records.batch(epoch, positions)
         size = (len(positions) - found.skipped, sum(v.nbytes for v in found.values.values()))
         batch = self._shaping(found.values, found.draws, self._ops)
         self._stats.made(time.perf_counter() - start, found.skipped)
         return batch, size
+
+    def taken(
+        self, epoch: int, done: int, waited: float, size: tuple[int, int], ready: int
+    ) -> None:
+        """Notes that a batch of the plan was taken, after so many seconds of waiting."""
+        self._progress.given(epoch, records=done)
+        self._stats.given(waited, size[0], size[1], ready)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the feed stands, after the last batch that was taken from it: plain numbers and
@@ -109,6 +122,55 @@ class Feed:
         """Since the feed was made: batches, records, bytes, seconds, how much of them was spent
         waiting, how full the buffer was (0 to 1), and ``advice``, one sentence."""
         return self._stats.read()
+
+
+class PlacedFeed:
+    """A feed whose batches go somewhere else, the next one while the caller works on this one.
+
+    Args:
+      feed: what makes the batches.
+      place: starts a batch on its way, without waiting for it.
+      ahead: batches placed before they are asked for, 0 or 1.
+    """
+
+    def __init__(self, feed: Feed, place: Callable[[Any], Any], ahead: int):
+        self._feed, self._place, self._held = feed, place, ahead
+        self._before: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        """Batches of a whole pass; the first one after ``load_state_dict`` may be shorter."""
+        return len(self._feed)
+
+    def _batches(self) -> Iterable[Any]:
+        return self._feed
+
+    def __iter__(self) -> Iterator[Any]:
+        placed = map(self._place, self._batches())
+        if not self._held:
+            yield from placed
+            return
+        held = next(placed, _END)
+        while held is not _END:
+            # The feed's state counts the batch that is ahead; ours must not.
+            self._before = self._feed.state_dict()
+            following = next(placed, _END)
+            yield held
+            held = following
+        self._before = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the feed stands, after the last batch that was taken from it; see
+        ``scenefeed.loader.Feed``."""
+        return self._before or self._feed.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the batches that ``state`` counts, with the next pass."""
+        self._before = None
+        self._feed.load_state_dict(state)
+
+    def stats(self) -> dict[str, Any]:
+        """As ``scenefeed.loader.Feed.stats``."""
+        return self._feed.stats()
 
 
 def start_of(records: Records, place: tuple[int, dict[str, int]]) -> tuple[int, int]:
@@ -151,3 +213,9 @@ def _ahead(items: Iterator[Any], size: int) -> Iterator[tuple[Any, int]]:
     finally:
         stop.set()
         thread.join()
+
+
+def _unpickled(path: Any, split: Any, stage: bool, options: dict[str, Any], state: Any) -> Feed:
+    feed = Feed(path, split, stage=stage, **options)
+    feed.load_state_dict(state)
+    return feed

@@ -52,6 +52,12 @@ class Progress:
             epoch, done = self._resume or self._at
             return {"version": 1, **self._identity, "epoch": epoch, **done}
 
+    def pending(self) -> dict[str, Any]:
+        """A state that begins with what the next pass would."""
+        with self._lock:
+            epoch, done = self._resume or (self._next, {})
+            return {"version": 1, **self._identity, "epoch": epoch, **done}
+
     def load(self, state: Mapping[str, Any], units: tuple[str, ...]) -> None:
         """Takes a state: the next pass goes on after the last batch that it counts.
 

@@ -145,9 +145,8 @@ class _Stream:
             turns = 0 if self.options.repeat is True else int(self.options.repeat)
             begin = called_by_threads(self.begin)
             made = epochs(turns, begin).flat_map(self._epoch)
-        made = made.map(
-            self._decoded, num_parallel_calls=2 if self.service else None, deterministic=True
-        )
+        parallel = {"num_parallel_calls": 2, "deterministic": True} if self.service else {}
+        made = made.map(self._decoded, **parallel)
         if self.service:
             made = made.apply(
                 tf.data.experimental.service.distribute(

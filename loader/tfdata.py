@@ -272,31 +272,21 @@ def measured(
         return sizes
 
     @called_by_threads
-    def note(asked: Any, epoch: Any, done: Any, sizes: Any, shape: Any) -> Any:
+    def note(asked: Any, epoch: Any, done: Any, sizes: Any) -> Any:
         made[1] += 1
         given(int(epoch), done)
         waited, (records, nbytes) = time.perf_counter() - float(asked), sizes.tolist()
         stats.given(waited, records, nbytes, max(0, made[0] - made[1]))
-        return shape
+        return np.bool_(True)
 
     def counted(epoch: Any, done: Any, sizes: Any, batch: Any) -> tuple[Any, ...]:
         found = tf.numpy_function(note_made, [sizes], tf.int64, stateful=False)
         found.set_shape((2,))
         return epoch, done, found, batch
 
-    def taken(asked: Any, parts: tuple[Any, ...]) -> Any:
-        epoch, done, sizes, batch = parts
-        # Stateless operations are left out unless something needs their result: the batch's
-        # first tensor gets its shape from the note.
-        leaves = tf.nest.flatten(batch)
-        at = next(i for i, x in enumerate(leaves) if isinstance(x, tf.Tensor))
-        shape = tf.numpy_function(
-            note, [asked, epoch, done, sizes, tf.shape(leaves[at], tf.int64)], tf.int64,
-            stateful=False,
-        )  # fmt: skip
-        shape.set_shape((leaves[at].shape.rank,))
-        leaves[at] = tf.ensure_shape(tf.reshape(leaves[at], shape), leaves[at].shape)
-        return tf.nest.pack_sequence_as(batch, leaves)
+    def noted(asked: Any, parts: tuple[Any, ...]) -> Any:
+        found = tf.numpy_function(note, [asked, *parts[:3]], tf.bool, stateful=False)
+        return tf.ensure_shape(found, ())
 
     @called_by_threads
     def now(_: Any) -> np.float64:
@@ -308,7 +298,10 @@ def measured(
     feed = feed.map(counted)
     if prefetch:
         feed = feed.prefetch(prefetch)
-    return tf.data.Dataset.zip((asked, feed)).map(lambda a, parts: taken(a, parts))
+    # A filter, because its result is needed: a stateless operation whose result is not, or can be
+    # had without it, is left out.
+    feed = tf.data.Dataset.zip((asked, feed)).filter(noted)
+    return feed.map(lambda _, parts: parts[3])
 
 
 def pipeline_options(options: Options) -> tf.data.Options:
