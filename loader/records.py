@@ -122,7 +122,9 @@ class Records:
         self.source: Source = sources[0] if len(sources) == 1 else Joined(sources)
         self.identity = {
             "dataset": "+".join(s.spec.fingerprint[:16] for s in sources),
-            "split": split, "seed": options.seed, "shuffle": options.shuffle,
+            "source": "stage" if stage else "index",
+            "split": split or ("all" if stage else "train"),
+            "seed": options.seed, "shuffle": options.shuffle,
         }  # fmt: skip
         self.share: Share = options.share()
         self.options = self._balanced(options)

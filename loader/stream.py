@@ -82,8 +82,8 @@ class _Stream:
         self.records_held = max(1, shuffle_bytes // _record_bytes(self.spec, shards))
         self.stats, self.pool = Stats(options.prefetch), Pool()
         self.progress = Progress({
-            "dataset": self.spec.fingerprint[:16], "split": split, "seed": options.seed,
-            "shuffle": options.shuffle, "batch_size": options.batch_size,
+            "dataset": self.spec.fingerprint[:16], "source": "stream", "split": split,
+            "seed": options.seed, "shuffle": options.shuffle, "batch_size": options.batch_size,
         })  # fmt: skip
         if options.drop_remainder and not self.batches(self.own_streams()).min():
             raise DatasetError(

@@ -34,8 +34,8 @@ class MapDataset(torch.utils.data.Dataset[Any]):  # type: ignore[misc]
       path: the dataset's folder or URL.
       split: which split.
       features: names to decode; all by default.
-      transform: called with each record, a dictionary of tensors, or with each batch where
-        ``collate`` is used.
+      transform: called with a dictionary of tensors: one record's where the dataset is indexed, a
+        whole batch's where a ``DataLoader`` reads.
       reader: ``cache`` and ``checksums``, as of ``Reader``.
     """
 

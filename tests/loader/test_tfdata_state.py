@@ -40,6 +40,14 @@ def keys(batches):
     return [k for b in batches for k in zip(b["scene_id"], b["row"], b["col"], strict=True)]
 
 
+def test_a_state_of_the_other_way_is_refused(small_dataset):
+    out = small_dataset / "out"
+    with pytest.raises(DatasetError, match="source 'index', here 'stream'"):
+        load(out, batch_size=4, source="stream").load_state_dict(load(out).state_dict())
+    by_numpy = Feed(out, seed=3)
+    load(out, "train", seed=3).load_state_dict(by_numpy.state_dict())  # these are one
+
+
 @pytest.mark.parametrize("stop", [1, 4])
 def test_a_state_gives_the_remaining_batches(feeds, stop):
     feed = feeds(augment=True)
