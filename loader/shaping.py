@@ -216,19 +216,19 @@ def _class_id(name: Any, names: Sequence[str], label: str) -> int:
 
 
 class NumpyOperations:
-    """The operations by NumPy."""
+    """The operations by NumPy; they may change the batch that they are given."""
 
     def oriented(
         self, x: np.ndarray, rows: np.ndarray, columns: np.ndarray, swap: np.ndarray
     ) -> np.ndarray:
+        # In place: the batch is the feed's own, and fresh memory costs more than the copies.
         pixels = _packed(x)
-        out = np.empty_like(pixels)
-        for i, (r, c, s) in enumerate(
-            zip(rows.tolist(), columns.tolist(), swap.tolist(), strict=True)
-        ):
-            one = pixels[i, :: -1 if r else 1, :: -1 if c else 1]
-            out[i] = one.swapaxes(0, 1) if s else one
-        return out.view(x.dtype).reshape(x.shape)
+        whole = zip(rows.tolist(), columns.tolist(), swap.tolist(), strict=True)
+        for i, (r, c, exchange) in enumerate(whole):
+            if r or c or exchange:
+                one = pixels[i, :: -1 if r else 1, :: -1 if c else 1]
+                pixels[i] = one.swapaxes(0, 1) if exchange else one
+        return x
 
     def cropped(
         self, x: np.ndarray, tops: np.ndarray, lefts: np.ndarray, height: int, width: int
@@ -249,9 +249,13 @@ class NumpyOperations:
         return x.astype(np.int64)
 
     def affine(self, x: np.ndarray, factor: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        out = x * factor if x.dtype == np.float32 else x.astype(np.float32) * factor
-        out += offset
-        return np.asarray(out)
+        # A row of pixels at a time: a loop over two bands has hardly begun when it ends.
+        wide = (*x.shape[:-2], x.shape[-2] * x.shape[-1])
+        out = x if x.dtype == np.float32 and x.flags.writeable else x.astype(np.float32)
+        rows = out.reshape(wide)
+        rows *= np.tile(factor, x.shape[-2])
+        rows += np.tile(offset, x.shape[-2])
+        return rows.reshape(x.shape)
 
 
 def _packed(x: np.ndarray) -> np.ndarray:

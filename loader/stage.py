@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .pool import Pool
 from .spec import FILE_NAME, DatasetError, DatasetSpec, Feature, Split
 from .storage import LocalShards
 
@@ -49,7 +50,7 @@ class StageReader:
         self._file_of = np.repeat(np.arange(len(files)), counts)
         self._at = {k: np.concatenate(v) for k, v in self._offsets.items()}
         self._small = {k: np.concatenate(v) for k, v in self._columns.items()}
-        self._files = LocalShards([str(f) for f in files])
+        self._files, self._pool = LocalShards([str(f) for f in files]), Pool()
         self._chosen = self._of_split(Path(path), split) if split else None
 
     def _opened(self, path: Path) -> int:
@@ -102,7 +103,7 @@ class StageReader:
                 out[name] = self._small[name][chosen]
                 continue
             dtype = np.dtype(feature.dtype).newbyteorder("<")
-            rows = np.empty((len(chosen), int(np.prod(feature.shape)) * dtype.itemsize), np.uint8)
+            rows = self._pool.take(len(chosen), int(np.prod(feature.shape)) * dtype.itemsize)
             self._files.fill(self._file_of[chosen], self._at[name][chosen], rows)
             out[name] = rows.view(dtype).reshape(len(chosen), *feature.shape)
         return out
