@@ -17,7 +17,7 @@ from typing import Any
 BATCH, GROUP = 1024, 5
 
 
-def rows(numpy: bool, bands: int, temporary: str) -> dict[str, dict[str, Any]]:
+def rows(bands: int, temporary: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         "shuffle=False": {"shuffle": False},
         "all features": {"features": None},
@@ -36,11 +36,8 @@ def rows(numpy: bool, bands: int, temporary: str) -> dict[str, dict[str, Any]]:
         "where": {"where": lambda x: x["row"] >= 0, "features": None},
         "prefetch=0": {"prefetch": 0},
     }
-    if not numpy:
-        found["source='stream'"] = {"source": "stream"}
-        found["source='stage'"] = {"source": "stage"}
-    else:
-        found["stage=True"] = {"stage": True}
+    found["source='stream'"] = {"source": "stream"}
+    found["source='stage'"] = {"source": "stage"}
     return found
 
 
@@ -71,7 +68,7 @@ def main() -> None:
     plain = {"batch_size": BATCH, "features": ["image"]}
     print(f"| {args.feed} | s | of the plain feed's |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
-        for name, options in rows(args.feed == "numpy", bands, temporary).items():
+        for name, options in rows(bands, temporary).items():
             reference = seconds(make(args.dataset, **plain), args.epochs)
             found = seconds(make(args.dataset, **{**plain, **options}), args.epochs)
             print(f"| `{name}` | {found:.3f} | {found / reference:.2f} |", flush=True)

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from .options import Options
 from .progress import Progress, Stats
-from .records import Paths, Records
+from .records import Paths, Stretch
 from .shaping import NumpyOperations
+from .sources import drawn_from
 
-UNITS = ("records",)
 _END = object()
 
 
@@ -27,14 +25,14 @@ class Feed:
             for batch in feed:
                 batch["image"]                  # (B, H, W, C)
 
-    Each pass is one epoch (or ``repeat`` of them) in a new order, which is an exact permutation
-    of the whole split. A batch's arrays are the caller's own; their memory is used again once
+    Each pass is one epoch (or ``repeat`` of them) in a new order; by index it is an exact
+    permutation of the whole split. A batch's arrays are the caller's own; their memory is used again once
     nobody holds them.
 
     Args:
       path: the dataset's folder or URL, or several of them (with ``weights``, a mix).
       split: which split; ``train`` by default.
-      stage: read the stage files instead of the shards.
+      source: ``"index"``, ``"stream"``, ``"stage"`` or ``"auto"``: see ``load``.
       options: see ``Options``.
 
     Raises:
@@ -42,13 +40,13 @@ class Feed:
     """
 
     def __init__(
-        self, path: Paths, split: str | None = None, *, stage: bool = False, **options: Any
+        self, path: Paths, split: str | None = None, *, source: str = "auto", **options: Any
     ):
-        self._args = (path, split, stage, options)
+        self._args = (path, split, source, options)
         self.options = Options.of(options)
-        self._records = Records(path, split, self.options, stage)
-        self._shaping, self._ops = self._records.shaping(), NumpyOperations()
-        self._progress = Progress(self._records.identity)
+        self._draw = drawn_from(path, split, source, self.options)
+        self._shaping, self._ops = self._draw.shaping(), NumpyOperations()
+        self._progress = Progress(self._draw.identity)
         self._stats = Stats(self.options.prefetch)
 
     def __reduce__(self) -> Any:
@@ -59,48 +57,61 @@ class Feed:
         """Batches of a whole pass; the first one after ``load_state_dict`` may be shorter.
 
         Raises:
-          TypeError: it does not end.
+          TypeError: it does not end, or only reading tells.
         """
         if self.options.repeat is True:
             raise TypeError("a feed that repeats without end has no length")
-        return self._records.share.steps(self._records.count) * int(self.options.repeat)
+        length = self._draw.length()
+        if length < 0:
+            raise TypeError("a stream that is filtered has no length before it is read")
+        return length * int(self.options.repeat)
 
     def __iter__(self) -> Iterator[Any]:
-        work = ((epoch, done, *self.make(epoch, at)) for epoch, done, at in self.plan())
+        work = ((at, made) for at in self.plan() if (made := self.make(*at)) is not None)
         ahead = self.options.prefetch
-        made = _ahead(work, ahead) if ahead else ((item, 0) for item in work)
+        given = _ahead(work, ahead) if ahead else ((item, 0) for item in work)
         start = time.perf_counter()
-        for (epoch, done, batch, size), ready in made:
-            self.taken(epoch, done, time.perf_counter() - start, size, ready)
+        for ((stretch, step), (batch, size)), ready in given:
+            self.taken(stretch, step, time.perf_counter() - start, size, ready)
             yield batch
             start = time.perf_counter()
 
-    def plan(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """A pass without its batches: of each the epoch, the records done of it once the batch is
-        taken, and its positions in the epoch."""
-        share, count = self._records.share, self._records.count
+    @property
+    def by_index(self) -> bool:
+        """Whether batches may be made in any order."""
+        return "records" in self._draw.units
+
+    def beginning(self, epoch: int) -> dict[str, Any]:
+        """The state at an epoch's beginning."""
+        return {"version": 1, **self._draw.identity, "epoch": epoch}
+
+    def plan(self) -> Iterator[tuple[Stretch, int]]:
+        """A pass without its batches: of each the stretch of an epoch, and its number in it."""
         turns, last = 0, -1
         while self.options.repeat is True or turns < self.options.repeat:
-            epoch, done = start_of(self._records, self._progress.begin(last))
-            for step in range(share.steps(count, done)):
-                positions = share.positions(count, done, step)
-                yield epoch, share.after(count, done, step), positions
-            turns, last = turns + 1, epoch
+            stretch = self._draw.stretch(*self._progress.begin(last))
+            for step in range(stretch.steps):
+                yield stretch, step
+            turns, last = turns + 1, stretch.epoch
 
-    def make(self, epoch: int, positions: np.ndarray) -> tuple[Any, tuple[int, int]]:
-        """One batch of the plan, and its records and bytes."""
+    def make(self, stretch: Stretch, step: int) -> tuple[Any, tuple[int, int]] | None:
+        """One batch of the plan, and its records and bytes; None where a filter left nothing."""
         start = time.perf_counter()
-        found = self._records.batch(epoch, positions)
-        size = (len(positions) - found.skipped, sum(v.nbytes for v in found.values.values()))
+        found = self._draw.batch(stretch, step)
+        if found is None:
+            return None
+        records = len(next(iter(found.values.values())))
+        size = (records, sum(v.nbytes for v in found.values.values()))
         batch = self._shaping(found.values, found.draws, self._ops)
         self._stats.made(time.perf_counter() - start, found.skipped)
         return batch, size
 
     def taken(
-        self, epoch: int, done: int, waited: float, size: tuple[int, int], ready: int
+        self, stretch: Stretch, step: int, waited: float, size: tuple[int, int], ready: int
     ) -> None:
         """Notes that a batch of the plan was taken, after so many seconds of waiting."""
-        self._progress.given(epoch, records=done)
+        done = dict(zip(self._draw.units, self._draw.after(stretch, step), strict=True))
+        self._progress.given(stretch.epoch, **done)
         self._stats.given(waited, size[0], size[1], ready)
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,7 +127,7 @@ class Feed:
         Raises:
           DatasetError: the state is of another dataset, split or seed.
         """
-        self._progress.load(state, UNITS)
+        self._progress.load(state, self._draw.units)
 
     def stats(self) -> dict[str, Any]:
         """Since the feed was made: batches, records, bytes, seconds, how much of them was spent
@@ -173,13 +184,6 @@ class PlacedFeed:
         return self._feed.stats()
 
 
-def start_of(records: Records, place: tuple[int, dict[str, int]]) -> tuple[int, int]:
-    """The epoch that a pass begins in and the records done of it: the next epoch, where nothing
-    is left of this one."""
-    epoch, done = place[0], place[1].get("records", 0)
-    return (epoch + 1, 0) if records.share.over(records.count, done) else (epoch, done)
-
-
 def _ahead(items: Iterator[Any], size: int) -> Iterator[tuple[Any, int]]:
     """Items made in a thread, at most ``size`` ahead, each with how many more are ready."""
     ready: queue.Queue[Any] = queue.Queue(size)
@@ -215,7 +219,7 @@ def _ahead(items: Iterator[Any], size: int) -> Iterator[tuple[Any, int]]:
         thread.join()
 
 
-def _unpickled(path: Any, split: Any, stage: bool, options: dict[str, Any], state: Any) -> Feed:
-    feed = Feed(path, split, stage=stage, **options)
+def _unpickled(path: Any, split: Any, source: str, options: dict[str, Any], state: Any) -> Feed:
+    feed = Feed(path, split, source=source, **options)
     feed.load_state_dict(state)
     return feed

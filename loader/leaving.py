@@ -41,11 +41,6 @@ def called_by_threads(function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def leaving() -> bool:
-    """Whether the process ends: a generator that TensorFlow reads from should, too."""
-    return _calls.leaving
-
-
 @atexit.register
 def _settle() -> None:
     _calls.leaving = True

@@ -46,6 +46,7 @@ class Options:
       checksums: ``"first"``, ``"always"`` or ``"never"``: see ``Reader``.
       cache: ``"memory"`` or a folder: see ``Reader``.
       prefetch: batches made ahead; each costs its size in memory.
+      shuffle_bytes: what the serialized records of a stream's shuffle window may take in memory.
     """
 
     batch_size: int = 1024
@@ -68,6 +69,7 @@ class Options:
     checksums: str = "first"
     cache: Any = None
     prefetch: int = 2
+    shuffle_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         self.share()

@@ -103,6 +103,44 @@ class Batch:
     skipped: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """What a feed has before it of one epoch.
+
+    Attributes:
+      epoch: its number.
+      at: what was done of it before, in the feed's units.
+      steps: batches of this worker; at most so many, where only reading tells.
+    """
+
+    epoch: int
+    at: tuple[int, ...]
+    steps: int
+
+
+class Draw(Protocol):
+    """What feeds make their batches of: ``Records`` by index, or a ``Stream``."""
+
+    units: tuple[str, ...]
+    identity: dict[str, Any]
+    options: Options
+    share: Share
+    names: list[str]
+
+    @property
+    def spec(self) -> DatasetSpec: ...
+
+    def shaping(self) -> Shaping: ...
+
+    def stretch(self, epoch: int, done: dict[str, int]) -> Stretch: ...
+
+    def length(self) -> int: ...
+
+    def after(self, stretch: Stretch, step: int) -> tuple[int, ...]: ...
+
+    def batch(self, stretch: Stretch, step: int) -> Batch | None: ...
+
+
 class Records:
     """A split's records in a feed's order.
 
@@ -115,6 +153,8 @@ class Records:
     Raises:
       DatasetError: a dataset cannot be read, or an option does not fit it.
     """
+
+    units: tuple[str, ...] = ("records",)
 
     def __init__(self, path: Paths, split: str | None, options: Options, stage: bool = False):
         paths = [path] if isinstance(path, (str, Path)) else list(path)
@@ -139,8 +179,28 @@ class Records:
                 "use a smaller batch_size"
             )
 
+    @property
+    def spec(self) -> DatasetSpec:
+        """Of the first dataset."""
+        return self.source.spec
+
     def shaping(self) -> Shaping:
         return self.options.shaping(self.source.spec, self.names)
+
+    def stretch(self, epoch: int, done: dict[str, int]) -> Stretch:
+        """What is left of an epoch, or the next one whole."""
+        records = done.get("records", 0)
+        if self.share.over(self.count, records):
+            epoch, records = epoch + 1, 0
+        return Stretch(epoch, (records,), self.share.steps(self.count, records))
+
+    def length(self) -> int:
+        """Batches of a whole epoch."""
+        return self.share.steps(self.count)
+
+    def after(self, stretch: Stretch, step: int) -> tuple[int, ...]:
+        """What is done once every worker has had its batch number ``step``."""
+        return (self.share.after(self.count, stretch.at[0], step),)
 
     def _balanced(self, options: Options) -> Options:
         """Options with class weights that say "balanced" worked out from the classes' counts."""
@@ -191,12 +251,13 @@ class Records:
             raise DatasetError("where: no record is kept")
         return np.flatnonzero(keep)
 
-    def batch(self, epoch: int, positions: np.ndarray) -> Batch:
-        """The records at positions of an epoch.
+    def batch(self, stretch: Stretch, step: int) -> Batch:
+        """A batch of a stretch.
 
         Raises:
           DatasetError: a record is damaged, unless ``on_error="skip"``.
         """
+        epoch, positions = stretch.epoch, self.share.positions(self.count, stretch.at[0], step)
         records, skipped = self._order.records(epoch, positions), 0
         if self.options.on_error == "skip":
             damaged = self.source.damage(records)

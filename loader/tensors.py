@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,23 +47,14 @@ class TensorOperations:
         return tf.cast(x, tf.float32) * factor + offset
 
 
-def epochs(turns: int, begin: Callable[[Any], list[np.int64]]) -> tf.data.Dataset:
-    """What ``begin`` says of each epoch of a pass: three int64, of which the first is its number.
-
-    ``begin`` is given the number of the epoch before it, -1 at first. That number is part of what
-    an iterator's checkpoint holds, so that an iterator that was restored goes on counting.
-
-    Args:
-      turns: epochs in a pass, 0 for no end.
-    """
-
-    def following(last: Any, _: Any) -> tuple[Any, tuple[Any, ...]]:
-        parts = tf.numpy_function(begin, [last], [tf.int64] * 3, stateful=False)
-        parts = tuple(tf.ensure_shape(p, ()) for p in parts)
-        return parts[0], parts
-
-    every = tf.data.Dataset.range(turns or np.iinfo(np.int64).max)
-    return every.scan(np.int64(-1), following)
+def sizes(values: Mapping[str, Any]) -> Any:
+    """Records and bytes of a decoded batch, int64 (2,); texts count as pointers."""
+    rows = tf.shape(next(iter(values.values())), tf.int64)[0]
+    each = sum(
+        int(np.prod(v.shape[1:])) * (8 if v.dtype == tf.string else v.dtype.size)
+        for v in values.values()
+    )
+    return tf.stack([rows, rows * each])
 
 
 def decode(records: Any, spec: DatasetSpec, names: Sequence[str]) -> dict[str, Any]:

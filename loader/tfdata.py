@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
 
-from . import stream
-from .feed import UNITS, start_of
 from .leaving import called_by_threads
 from .options import Options
 from .progress import Progress, Stats
-from .records import Paths, Records
+from .records import Draw, Paths, Stretch
 from .shaping import DRAWS
-from .spec import DatasetError, DatasetSpec
-from .storage import is_remote
-from .tensors import TensorOperations, epochs, tensor_dtype
+from .sources import drawn_from
+from .spec import DatasetError
+from .storage import is_remote, open_file
+from .stream import Stream
+from .tensors import TensorOperations, sizes, tensor_dtype
 
-SOURCES = ("auto", "index", "stream", "stage", "tfio")
 _ENDLESS = np.iinfo(np.int64).max
 
 
 def load(
     path: Paths, split: str | None = None, *, source: str = "auto", device: str | None = None,
-    service: str | None = None, shuffle_bytes: int = stream.SHUFFLE_BYTES, **options: Any,
+    service: str | None = None, **options: Any,
 ) -> TensorFeed:  # fmt: skip
     """A feed of a split, ready for ``model.fit``.
 
@@ -37,13 +38,12 @@ def load(
       path: the dataset's folder or URL, or several of them.
       split: which split; ``train`` by default.
       source: ``"index"`` reads records by offset, in an exact global permutation, without a
-        buffer. ``"stream"`` reads shards from their beginnings, through a shuffle buffer.
-        ``"auto"`` is the index for local uncompressed shards and for those with ``cache``, else
-        the stream. ``"stage"`` reads the stage files by index (all patches, unless ``split`` is
-        given), ``"tfio"`` streams them through tensorflow-io.
+        buffer. ``"stream"`` reads shards from their beginnings, through a window of records that
+        it shuffles. ``"auto"`` is the index for local uncompressed shards and for those with
+        ``cache``, else the stream. ``"stage"`` reads the stage files by index (all patches,
+        unless ``split`` is given), ``"tfio"`` streams them through tensorflow-io.
       device: put batches on this device ahead of use, as in ``"/GPU:0"``; texts are left out.
       service: stream through the tf.data service at this address, ``grpc://host:port``.
-      shuffle_bytes: memory that a stream's shuffle buffer of serialized records may take.
       options: see ``Options``: batch_size, shuffle, seed, as_supervised, drop_remainder, ...
 
     Returns:
@@ -55,19 +55,15 @@ def load(
       DatasetError: no complete dataset, no such split or feature, an empty split, a damaged
         shard, fewer records than a batch with ``drop_remainder``, or an option that does not fit.
     """
-    if source not in SOURCES:
-        raise DatasetError(f"source {source!r}: one of {', '.join(SOURCES)}")
     asked = Options.of(options)
-    if source == "auto":
-        source = _fitting(path, asked, service)
     if source == "tfio":
         from .tfio import from_stage_files
 
         feed = from_stage_files(path, split, asked)
-    elif source == "stream":
-        feed = stream.streamed(path, split, asked, shuffle_bytes, service)
+    elif service:
+        feed = _served(Stream(path, split, asked, open_shard), service)
     else:
-        feed = _indexed(Records(path, split, asked, stage=source == "stage"))
+        feed = _fed(drawn_from(path, split, source, asked, open_shard))
     return feed.onto(device) if device else feed
 
 
@@ -85,13 +81,43 @@ def mix(paths: Sequence[Any], weights: Sequence[float], **options: Any) -> Tenso
     return load(list(paths), weights=list(weights), **options)
 
 
-def _fitting(path: Paths, options: Options, service: str | None) -> str:
-    """The index where records can be found by offset cheaply."""
-    if service:
-        return "stream"
-    first = path if not isinstance(path, Sequence) or isinstance(path, str) else path[0]
-    local = not is_remote(first) and DatasetSpec.load(first).compression == "none"
-    return "index" if local or options.cache is not None else "stream"
+def open_shard(path: str, compression: str) -> BinaryIO:
+    """A shard for reading, by TensorFlow's file systems where they know the URL's scheme.
+
+    Raises:
+      OSError: it cannot be opened.
+    """
+    if not is_remote(path) or path.split("://")[0] not in tf.io.gfile.get_registered_schemes():
+        return open_file(path, compression)
+    raw = io.BufferedReader(_Readable(path), 1 << 20)
+    return gzip.open(raw) if compression == "gzip" else raw  # type: ignore[return-value]
+
+
+class _Readable(io.RawIOBase):
+    """``tf.io.gfile.GFile`` as one of Python's own files, its errors as OSError."""
+
+    def __init__(self, path: str):
+        self._file = tf.io.gfile.GFile(path, "rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read(len(buffer))
+        except tf.errors.OpError as e:
+            raise OSError(e.message) from e
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _served(draw: Stream, address: str) -> TensorFeed:
+    from .served import served
+
+    options, stats = draw.options, Stats(draw.options.prefetch)
+    feed = measured(served(draw, address), options.prefetch, stats, lambda epoch, done: None)
+    feed = feed.with_options(pipeline_options(options))
+    return TensorFeed(feed, Progress({"source": "service"}), stats, None, -2, Failure())
 
 
 class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
@@ -100,17 +126,17 @@ class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
     Args:
       dataset: what it gives.
       progress, stats: what the dataset reports to while it runs.
-      units: what a state counts.
+      units: what a state counts; None where there is no state.
       length: batches of a whole pass, negative as TensorFlow counts: -1 endless, -2 unknown.
-      explain: turns TensorFlow's error about damaged bytes into one that says where.
+      failed: where the feed's own errors are kept.
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, progress: Progress, stats: Stats, units: tuple[str, ...],
-        length: int, explain: Callable[[], DatasetError] | None = None,
+        self, dataset: tf.data.Dataset, progress: Progress, stats: Stats,
+        units: tuple[str, ...] | None, length: int, failed: Failure,
     ):  # fmt: skip
         self._dataset, self._progress, self._stats = dataset, progress, stats
-        self._units, self._length, self._explain = units, length, explain
+        self._units, self._length, self._failed = units, length, failed
         super().__init__(dataset._variant_tensor)
 
     def _inputs(self) -> list[tf.data.Dataset]:
@@ -133,8 +159,7 @@ class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Any]:
         iterator = super().__iter__()
-        if self._explain is not None:
-            _explaining(iterator, self._explain)
+        _explaining(iterator, self._failed)
         return iterator  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,6 +171,7 @@ class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
         count as taken; ``tf.train.Checkpoint`` of the iterator, or a feed for each worker, knows
         better.
         """
+        self._has_state()
         return self._progress.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -154,7 +180,12 @@ class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
         Raises:
           DatasetError: the state is of another dataset, split or seed.
         """
-        self._progress.load(state, self._units)
+        self._progress.load(state, self._has_state())
+
+    def _has_state(self) -> tuple[str, ...]:
+        if self._units is None:
+            raise DatasetError("this feed has no state: what deals its records out keeps none")
+        return self._units
 
     def stats(self) -> dict[str, Any]:
         """Since the feed was made: batches, records, bytes, seconds, how much of them was spent
@@ -169,90 +200,111 @@ class TensorFeed(tf.data.Dataset):  # type: ignore[misc]
             feed = feed.map(lambda x: {k: x[k] for k in kept}, num_parallel_calls=1)
         feed = feed.apply(tf.data.experimental.prefetch_to_device(device, 1))
         return TensorFeed(
-            feed, self._progress, self._stats, self._units, self._length, self._explain
+            feed, self._progress, self._stats, self._units, self._length, self._failed
         )
 
 
-def _explaining(iterator: Any, explain: Callable[[], DatasetError]) -> None:
-    """Makes an iterator say which shard is damaged, and where."""
+def _explaining(iterator: Any, failed: Failure) -> None:
+    """Makes an iterator raise the feed's own errors as they are."""
     kind = type(iterator)
 
     class Explaining(kind):  # type: ignore[misc, valid-type]
         def __next__(self) -> Any:
             try:
                 return super().__next__()
-            except tf.errors.DataLossError as e:
-                raise explain() from e
+            except tf.errors.OpError as e:
+                if failed.error is not None:
+                    raise failed.error from e
+                raise
 
     iterator.__class__ = Explaining
 
 
-def _indexed(records: Records) -> TensorFeed:
-    options, share = records.options, records.share
-    progress, stats = Progress(records.identity), Stats(options.prefetch)
-    features, shaping = records.source.spec.features, records.shaping()
-    steps = share.steps(records.count)
-    if not steps:
+def _fed(draw: Draw) -> TensorFeed:
+    """The feed of what is drawn: numbers of batches in a graph, and batches made by NumPy."""
+    options, features, shaping = draw.options, draw.spec.features, draw.shaping()
+    progress, stats, failed = Progress(draw.identity), Stats(options.prefetch), Failure()
+    length = draw.length()
+    if not length:
         raise DatasetError(
-            f"{records.count} records leave none for worker {share.index} of {share.workers}: "
+            f"no batch is left for worker {draw.share.index} of {draw.share.workers}: "
             "use a smaller batch_size or fewer workers"
         )
 
     @called_by_threads
-    def begin(last: Any) -> list[np.int64]:
-        epoch, done = start_of(records, progress.begin(int(last)))
-        return [np.int64(n) for n in (epoch, done, share.steps(records.count, done))]
+    def begin(last: Any) -> list[Any]:
+        found = draw.stretch(*progress.begin(int(last)))
+        return [np.int64(found.epoch), np.array(found.at, np.int64), np.int64(found.steps)]
 
     @called_by_threads
-    def fetch(epoch: Any, done: Any, step: Any) -> list[Any]:
-        start = time.perf_counter()
-        positions = share.positions(records.count, int(done), int(step))
-        found = records.batch(int(epoch), positions)
+    def fetch(epoch: Any, at: Any, steps: Any, step: Any) -> list[Any]:
+        start, stretch = time.perf_counter(), Stretch(int(epoch), tuple(at.tolist()), int(steps))
+        with failed:
+            found = draw.batch(stretch, int(step))
+        if found is None:
+            return [np.bool_(False), at, *nothing]
         stats.made(time.perf_counter() - start, found.skipped)
-        after = share.after(records.count, int(done), int(step))
-        return [*found.values.values(), found.draws, np.array([after])]
+        after = np.array(draw.after(stretch, int(step)), np.int64)
+        return [np.bool_(True), after, *found.values.values(), found.draws]
 
-    def one_epoch(epoch: Any, done: Any, count: Any) -> tf.data.Dataset:
-        return tf.data.Dataset.range(count).map(lambda k: (epoch, done, k))
+    dtypes = [tensor_dtype(features[n]) for n in draw.names]
+    size = options.batch_size if options.drop_remainder else None
+    nothing = [
+        np.zeros((size or 0, *features[n].shape), object if t == tf.string else t.as_numpy_dtype)
+        for n, t in zip(draw.names, dtypes, strict=True)
+    ]
+    nothing = [x if x.dtype != object else x.astype(bytes).astype(object) for x in nothing]
+    nothing.append(np.zeros((0, DRAWS), np.float32))
 
-    dtypes = [tensor_dtype(features[n]) for n in records.names]
-    size = share.batch_size if share.drop_remainder else None
+    def following(last: Any, _: Any) -> tuple[Any, tuple[Any, ...]]:
+        # The epoch's number is a state that an iterator's checkpoint holds: an iterator that was
+        # restored goes on counting from it.
+        epoch, at, steps = tf.numpy_function(begin, [last], [tf.int64] * 3, stateful=False)
+        epoch, steps = tf.ensure_shape(epoch, ()), tf.ensure_shape(steps, ())
+        return epoch, (epoch, tf.ensure_shape(at, (len(draw.units),)), steps)
 
-    def decoded(epoch: Any, done: Any, step: Any) -> tuple[Any, ...]:
-        *values, draws, after = tf.numpy_function(
-            fetch, [epoch, done, step], [*dtypes, tf.float32, tf.int64], stateful=False
-        )
-        for name, value in zip(records.names, values, strict=True):
+    def decoded(epoch: Any, at: Any, steps: Any, step: Any) -> tuple[Any, ...]:
+        more, after, *values, draws = tf.numpy_function(
+            fetch, [epoch, at, steps, step], [tf.bool, tf.int64, *dtypes, tf.float32],
+            stateful=False,
+        )  # fmt: skip
+        for name, value in zip(draw.names, values, strict=True):
             value.set_shape((size, *features[name].shape))
         draws.set_shape((None, DRAWS))
-        after.set_shape((1,))
-        return epoch, after, dict(zip(records.names, values, strict=True)), draws
+        after.set_shape((len(draw.units),))
+        more.set_shape(())
+        return more, epoch, after, dict(zip(draw.names, values, strict=True)), draws
 
-    def shaped(epoch: Any, after: Any, values: Any, draws: Any) -> tuple[Any, ...]:
+    def one_epoch(epoch: Any, at: Any, steps: Any) -> tf.data.Dataset:
+        made = tf.data.Dataset.range(steps).map(lambda k: decoded(epoch, at, steps, k))
+        return made.take_while(lambda more, *_: more)
+
+    def shaped(_: Any, epoch: Any, after: Any, values: Any, draws: Any) -> tuple[Any, ...]:
         return epoch, after, sizes(values), shaping(values, draws, TensorOperations())
 
-    turns = 0 if options.repeat is True else int(options.repeat)
-    feed = epochs(turns, begin).flat_map(one_epoch).map(decoded)
+    def given(epoch: int, done: np.ndarray) -> None:
+        progress.given(epoch, **dict(zip(draw.units, done.tolist(), strict=True)))
+
+    turns = _ENDLESS if options.repeat is True else int(options.repeat)
+    feed = tf.data.Dataset.range(turns).scan(np.int64(-1), following).flat_map(one_epoch)
     feed = feed.map(shaped, num_parallel_calls=2, deterministic=True)
-    feed = measured(
-        feed,
-        options.prefetch,
-        stats,
-        lambda epoch, done: progress.given(epoch, records=int(done[0])),
-    )
-    feed = feed.with_options(pipeline_options(options))
-    length = -1 if options.repeat is True else steps * turns
-    return TensorFeed(feed, progress, stats, UNITS, length)
+    feed = measured(feed, options.prefetch, stats, given).with_options(pipeline_options(options))
+    if length > 0:
+        length = -1 if options.repeat is True else length * turns
+    return TensorFeed(feed, progress, stats, draw.units, length, failed)
 
 
-def sizes(values: Mapping[str, Any]) -> Any:
-    """Records and bytes of a decoded batch, int64 (2,); texts count as pointers."""
-    rows = tf.shape(next(iter(values.values())), tf.int64)[0]
-    each = sum(
-        int(np.prod(v.shape[1:])) * (8 if v.dtype == tf.string else v.dtype.size)
-        for v in values.values()
-    )
-    return tf.stack([rows, rows * each])
+class Failure:
+    """The last error of a feed's own, which TensorFlow passes on as words in one of its own."""
+
+    error: DatasetError | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, DatasetError):
+            self.error = error
 
 
 def measured(

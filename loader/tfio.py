@@ -11,9 +11,10 @@ import tensorflow as tf
 from .options import Options
 from .progress import Progress, Stats
 from .records import Paths
+from .shaping import DRAWS
 from .spec import DatasetError
 from .stage import StageReader
-from .tensors import TensorOperations
+from .tensors import TensorOperations, sizes
 
 if TYPE_CHECKING:
     from .tfdata import TensorFeed
@@ -32,7 +33,7 @@ def from_stage_files(path: Paths, split: str | None, options: Options) -> Tensor
       DatasetError: tensorflow-io is not installed, an option that needs the index, or as
         ``StageReader``.
     """
-    from .tfdata import TensorFeed, measured, pipeline_options
+    from .tfdata import Failure, TensorFeed, measured, pipeline_options
 
     try:
         import tensorflow_io as tfio
@@ -66,9 +67,6 @@ def from_stage_files(path: Paths, split: str | None, options: Options) -> Tensor
     feed = feed.batch(options.batch_size, drop_remainder=options.drop_remainder)
 
     def shaped(values: dict[str, Any]) -> tuple[Any, ...]:
-        from .shaping import DRAWS
-        from .tfdata import sizes
-
         for name in names:
             values[name] = tf.cast(values[name], features[name].dtype)
             values[name] = tf.ensure_shape(values[name], (None, *features[name].shape))
@@ -83,4 +81,4 @@ def from_stage_files(path: Paths, split: str | None, options: Options) -> Tensor
     size = options.batch_size
     steps = len(reader) // size if options.drop_remainder else -(-len(reader) // size)
     length = -1 if options.repeat is True else steps * int(options.repeat)
-    return TensorFeed(feed, progress, stats, (), length)
+    return TensorFeed(feed, progress, stats, None, length, Failure())

@@ -20,6 +20,7 @@ from .feed import Feed as NumpyFeed
 from .feed import PlacedFeed
 from .reader import Reader
 from .records import Paths
+from .spec import DatasetError
 
 
 class MapDataset(torch.utils.data.Dataset[Any]):  # type: ignore[misc]
@@ -111,14 +112,15 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):  # type: ignore[mi
         if worker is None:
             yield from map(tensors, self._feed)
             return
-        for epoch, _, at in itertools.islice(
-            self._feed.plan(), worker.id, None, worker.num_workers
-        ):
-            yield tensors(self._feed.make(epoch, at)[0])
+        steps = itertools.islice(self._feed.plan(), worker.id, None, worker.num_workers)
+        for stretch, step in steps:
+            made = self._feed.make(stretch, step)
+            if made is not None:
+                yield tensors(made[0])
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch."""
-        self.load_state_dict(self.state_dict() | {"epoch": epoch, "records": 0})
+        self.load_state_dict(self._feed.beginning(epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """After the last batch that was taken; worker processes keep theirs to themselves."""
@@ -173,6 +175,11 @@ class Feed(PlacedFeed):
         on_cuda = self._device is not None and self._device.type == "cuda"
         self._pin = on_cuda if pin is None else pin
         feed = NumpyFeed(path, split, **options)
+        if workers and not feed.by_index:
+            raise DatasetError(
+                "workers: a stream is read by one thread; give cache=FOLDER or cache='memory', or "
+                "several streams with shard=(i, n)"
+            )
         super().__init__(feed, self._placed, ahead=int(device is not None))
 
     def _batches(self) -> Iterable[Any]:
@@ -180,20 +187,20 @@ class Feed(PlacedFeed):
 
     def _by_workers(self) -> Iterator[Any]:
         """The plan is made here, and its batches by the workers, which the loader takes in turn."""
-        asked: collections.deque[tuple[int, int]] = collections.deque()
+        asked: collections.deque[Any] = collections.deque()
 
-        def steps() -> Iterator[tuple[int, Any]]:
-            for epoch, done, at in self._feed.plan():
-                asked.append((epoch, done))
-                yield epoch, at
+        def steps() -> Iterator[Any]:
+            for at in self._feed.plan():
+                asked.append(at)
+                yield at
 
         loader = torch.utils.data.DataLoader(
             _Maker(self._feed), batch_size=None, sampler=_Steps(steps()), num_workers=self._workers
         )
         start = time.perf_counter()
         for batch, size in loader:
-            epoch, done = asked.popleft()
-            self._feed.taken(epoch, done, time.perf_counter() - start, size, len(asked))
+            stretch, step = asked.popleft()
+            self._feed.taken(stretch, step, time.perf_counter() - start, size, len(asked))
             yield batch
             start = time.perf_counter()
 
@@ -218,8 +225,8 @@ class _Maker(torch.utils.data.Dataset[Any]):  # type: ignore[misc]
     def __init__(self, feed: NumpyFeed):
         self._feed = feed
 
-    def __getitem__(self, step: tuple[int, Any]) -> Any:
-        batch, size = self._feed.make(*step)
+    def __getitem__(self, at: tuple[Any, int]) -> Any:
+        batch, size = self._feed.make(*at) or (None, (0, 0))
         return tensors(batch), size
 
 

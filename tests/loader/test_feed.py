@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scenefeed.loader import DatasetError, Feed, Reader
+from scenefeed.loader.stream import mixed
 
 
 @pytest.fixture(scope="module")
@@ -250,17 +251,63 @@ def test_a_cache_reads_gzip_by_index(small_dataset, gzipped_dataset, tmp_path):
     copies = sorted(p.name for p in (tmp_path / "cache").rglob("*.tfrecord"))
     assert copies == [f"train-0000{i}-of-00003.tfrecord" for i in range(3)]
     assert not list((tmp_path / "cache").rglob("tmp*"))
+    assert sorted(keys(Feed(out, batch_size=4))) == sorted(keys(Feed(plain)))  # as a stream
     with pytest.raises(DatasetError, match="cache='memory'"):
-        Feed(out)
+        Feed(out, source="index")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 2)])
+def test_a_stream_goes_on_with_other_workers(gzipped_dataset, before, after):
+    def feed(i, n):
+        return Feed(gzipped_dataset, batch_size=2, seed=1, shard=(i, n), augment=True)
+
+    every = sorted(keys(feed(0, 1)))
+    first = [feed(i, before) for i in range(before)]
+    seen = [next(iter(f)) for f in first]
+    state = first[0].state_dict()
+    assert all(f.state_dict() == state for f in first)
+    rest = []
+    for i in range(after):
+        again = feed(i, after)
+        again.load_state_dict(state)
+        rest += list(again)
+    assert sorted(keys(seen) + keys(rest)) == every
+
+
+def test_a_stream_goes_on_where_it_stopped(gzipped_dataset):
+    feed = Feed(gzipped_dataset, batch_size=4, seed=1, augment=True)
+    whole = [list(feed) for _ in range(3)]
+    assert keys(whole[0]) != keys(whole[1])
+    assert sorted(keys(whole[0])) == sorted(keys(whole[1]))
+    again = Feed(gzipped_dataset, batch_size=4, seed=1, augment=True)
+    list(again)
+    passing = iter(again)
+    next(passing), next(passing)
+    state = again.state_dict()
+    passing.close()
+    third = Feed(gzipped_dataset, batch_size=4, seed=1, augment=True)
+    third.load_state_dict(state)
+    for a, b in zip(list(third) + list(third), whole[1][2:] + whole[2], strict=True):
+        same(a, b)
+
+
+def test_the_window_mixes_and_loses_nothing():
+    rng = np.random.default_rng(0)
+    found = [int(x) for b in mixed(iter(range(10_000)), 1000, 100, rng) for x in b]
+    assert sorted(found) == list(range(10_000))
+    behind = np.arange(10_000) - np.array(found)
+    assert behind.max() > 2000  # some wait long
+    assert behind.min() >= -1000  # none comes before it can be in the window
+    assert abs(np.corrcoef(np.arange(1000), found[:1000])[0, 1]) < 0.8
 
 
 def test_stage_files(out, tmp_path):
-    every = keys(Feed(out, stage=True, batch_size=4))
+    every = keys(Feed(out, source="stage", batch_size=4))
     assert len(every) == 32  # all splits
     for split in ("train", "val"):
         part = {
             k: (b["image"][i], b["water"][i])
-            for b in Feed(out, split, stage=True)
+            for b in Feed(out, split, source="stage")
             for i, k in enumerate(keys([b]))
         }
         for b in Feed(out, split):
@@ -269,12 +316,12 @@ def test_stage_files(out, tmp_path):
                 assert np.array_equal(part[key][1], b["water"][i])
         assert len(part) == len(Reader(out, split))
     shutil.copytree(out / "stage", tmp_path / "stage")  # before sharding: no dataset.json
-    assert sorted(keys(Feed(tmp_path, stage=True))) == sorted(every)
-    image, mask = next(iter(Feed(tmp_path, stage=True, as_supervised=True)))
+    assert sorted(keys(Feed(tmp_path, source="stage"))) == sorted(every)
+    image, mask = next(iter(Feed(tmp_path, source="stage", as_supervised=True)))
     assert image.dtype == np.float32
     assert mask.dtype == np.uint8
     with pytest.raises(DatasetError, match="no stage files"):
-        Feed(tmp_path / "stage", stage=True)
+        Feed(tmp_path / "stage", source="stage")
 
 
 def test_several_datasets(out):
@@ -330,13 +377,16 @@ def test_remote_shards_are_read_by_ranges(out):
     memory = fsspec.filesystem("memory")
     memory.put(str(out), "/bucket/out", recursive=True)
     try:
-        feed = Feed("memory://bucket/out", batch_size=4)
+        url = "memory://bucket/out"
+        feed = Feed(url, batch_size=4, source="index")
         assert keys(feed) == keys(Feed(out, batch_size=4))
+        assert sorted(keys(Feed(url, batch_size=4))) == sorted(keys(feed))  # as a stream
         memory.rm("/bucket/out/records/train-00001-of-00003.idx")
-        assert keys(Feed("memory://bucket/out")) == keys(Feed(out))
+        assert keys(Feed(url, source="index")) == keys(Feed(out))
         memory.rm("/bucket/out/records/train-00001-of-00003.tfrecord")
-        with pytest.raises(DatasetError, match="train-00001-of-00003"):
-            list(Feed("memory://bucket/out"))
+        for source in ("index", "stream"):
+            with pytest.raises(DatasetError, match="train-00001-of-00003"):
+                list(Feed(url, source=source))
         with pytest.raises(DatasetError, match="no complete dataset"):
             Feed("memory://bucket/nothing")
     finally:
