@@ -153,5 +153,7 @@ def test_odd_files_are_dead_letters_with_a_reason_each(data, tmp_path):
     assert "2 subdatasets (MyGroup/Group_A/dset2, MyGroup/dset1)" in reasons["groups.h5"]
     assert len(reasons) == len(BAD) + 1
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["peak_memory_bytes"] < 1 << 30
+    # Of the whole process, which reads as many scenes at once as there are cores: what this must
+    # find is an allocation that a lying header asks for.
+    assert metrics["peak_memory_bytes"] < 1536 << 20
     scenefeed("verify", out)
