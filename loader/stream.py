@@ -27,6 +27,7 @@ from .spec import DatasetError, DatasetSpec, Shard
 from .storage import is_remote, join, open_file
 
 _READ_AT_ONCE = 4  # shards that one stream interleaves
+_UNDER_WAY = 2  # epochs that are read at once: each has a window
 _PARSED_AT_ONCE = 256  # records whose scalars a filter sees at once
 _NEEDS_INDEX = (
     "cannot be streamed: records must be found by index; give cache=FOLDER or cache='memory' "
@@ -73,9 +74,10 @@ class Stream:
         self.identity = {
             "dataset": self.spec.fingerprint[:16], "source": "stream", "split": split,
             "seed": options.seed, "shuffle": options.shuffle, "batch_size": options.batch_size,
+            "window": self.held,
         }  # fmt: skip
         self._pool, self._lock, self._skipped = Pool(), threading.Lock(), 0
-        self._running: tuple[Stretch, int, Iterator[list[bytes]]] | None = None
+        self._running: dict[Stretch, tuple[int, Iterator[list[bytes]]]] = {}
         if not self.batches(self._own_streams()).sum():
             raise DatasetError(
                 f"split {split!r} has {self._counts.sum()} records, fewer than a batch of "
@@ -140,11 +142,7 @@ class Stream:
           DatasetError: a record is damaged, unless ``on_error="skip"``.
         """
         with self._lock:
-            running = self._running
-            if running is None or running[:2] != (stretch, step):
-                running = (stretch, step, itertools.islice(self._through(stretch), step, None))
-            records = next(running[2], None)
-            self._running = None if records is None else (stretch, step + 1, running[2])
+            records = self._next(stretch, step)
             skipped, self._skipped = self._skipped, 0
         if records is None:
             return None
@@ -156,22 +154,34 @@ class Stream:
             draws = uniform(self.options.seed, stretch.epoch, 1, positions, DRAWS)
         return Batch(values, draws, skipped)
 
+    def _next(self, stretch: Stretch, step: int) -> list[bytes] | None:
+        """A batch of serialized records, from the reading of its stretch that is under way, where
+        that has not passed it; else from the stretch's beginning."""
+        at, through = self._running.pop(stretch, (0, None))
+        if through is None or at > step:
+            at, through = 0, self._through(stretch)
+        records = next(itertools.islice(through, step - at, None), None)
+        if records is not None:
+            while len(self._running) >= _UNDER_WAY:
+                del self._running[next(iter(self._running))]
+            self._running[stretch] = (step + 1, through)
+        return records
+
     def _through(self, stretch: Stretch) -> Iterator[list[bytes]]:
         """This worker's batches of serialized records, from where the stretch begins."""
         batches, streams = stretch.at
         workers, index = self.share.workers, self.share.index
         if streams == workers:
             yield from itertools.islice(
-                self._stream(stretch.epoch, index, streams, self.held), batches // workers, None
+                self._stream(stretch.epoch, index, streams), batches // workers, None
             )
             return
-        each = [
-            self._stream(stretch.epoch, c, streams, self.held // streams) for c in range(streams)
-        ]
+        # Windows as large as those of the workers that began the epoch: the order depends on it.
+        each = [self._stream(stretch.epoch, c, streams) for c in range(streams)]
         rounds = (b for r in itertools.zip_longest(*each) for b in r if b is not None)
         yield from itertools.islice(rounds, batches + index, None, workers)
 
-    def _stream(self, epoch: int, stream: int, streams: int, held: int) -> Iterator[list[bytes]]:
+    def _stream(self, epoch: int, stream: int, streams: int) -> Iterator[list[bytes]]:
         """One of an epoch's streams, in batches of serialized records."""
         files = self.files[stream::streams]
         size = self.options.batch_size
@@ -179,7 +189,7 @@ class Stream:
             key = keys(self.options.seed, epoch, 2, streams)[stream]
             rng = np.random.Generator(np.random.Philox(key=int(key)))
             files = [files[i] for i in rng.permutation(len(files))]
-            found = mixed(self._kept(self._interleaved(files)), max(held, size), size, rng)
+            found = mixed(self._kept(self._interleaved(files)), max(self.held, size), size, rng)
         else:
             records = self._kept(r for f in files for r in self._records(f))
             found = iter(lambda: list(itertools.islice(records, size)), [])

@@ -1,5 +1,6 @@
 """The NumPy feed: order, state, shaping, workers, damage; against the records themselves."""
 
+import itertools
 import json
 import pickle
 import shutil
@@ -259,7 +260,9 @@ def test_a_cache_reads_gzip_by_index(small_dataset, gzipped_dataset, tmp_path):
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 2)])
 def test_a_stream_goes_on_with_other_workers(gzipped_dataset, before, after):
     def feed(i, n):
-        return Feed(gzipped_dataset, batch_size=2, seed=1, shard=(i, n), augment=True)
+        return Feed(
+            gzipped_dataset, batch_size=2, seed=1, shard=(i, n), augment=True, shuffle_bytes=9000
+        )
 
     every = sorted(keys(feed(0, 1)))
     first = [feed(i, before) for i in range(before)]
@@ -289,6 +292,24 @@ def test_a_stream_goes_on_where_it_stopped(gzipped_dataset):
     third.load_state_dict(state)
     for a, b in zip(list(third) + list(third), whole[1][2:] + whole[2], strict=True):
         same(a, b)
+
+
+def test_a_stream_is_read_once_by_workers_that_take_turns(gzipped_dataset, monkeypatch):
+    """Every third batch, and two passes at once: nothing is read from its beginning again."""
+    whole = list(Feed(gzipped_dataset, batch_size=2, seed=1, shuffle_bytes=9000))
+    feed = Feed(gzipped_dataset, batch_size=2, seed=1, shuffle_bytes=9000)
+    opened = []
+    read = feed._draw._open
+    monkeypatch.setattr(feed._draw, "_open", lambda *a: opened.append(a[0]) or read(*a))
+    one = [feed.make(*at)[0] for at in itertools.islice(feed.plan(), 0, None, 3)]
+    for a, b in zip(one, whole[::3], strict=True):
+        same(a, b)
+    assert len(opened) == 3
+    opened.clear()
+    one, other = zip(*zip(feed, feed, strict=True), strict=True)
+    assert keys(one) != keys(other)
+    assert sorted(keys(one)) == sorted(keys(other))
+    assert len(opened) == 6
 
 
 def test_the_window_mixes_and_loses_nothing():

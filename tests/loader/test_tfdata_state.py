@@ -16,7 +16,8 @@ def feeds(request, small_dataset, gzipped_dataset):
     """A function that makes feeds of one kind."""
 
     def make(**options):
-        options = {"batch_size": 4, "seed": 5, **options}
+        # A window of 9 records, so that a stream has to fill it up again.
+        options = {"batch_size": 4, "seed": 5, "shuffle_bytes": 20_000, **options}
         if request.param == "gzip":
             return load(gzipped_dataset, **options)
         return load(small_dataset / "out", source=request.param, **options)
