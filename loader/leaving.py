@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ _QUIET_S, _MOST_S = 0.05, 5.0
 
 class _Calls:
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.entered = self.left = 0
         self.leaving = False
 
@@ -30,13 +32,15 @@ def called_by_threads(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def guarded(*args: Any) -> Any:
-        _calls.entered += 1
+        with _calls.lock:
+            _calls.entered += 1
         try:
             if _calls.leaving:
                 raise StopIteration
             return function(*args)
         finally:
-            _calls.left += 1
+            with _calls.lock:
+                _calls.left += 1
 
     return guarded
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .spec import DatasetError
 
-_GOLDEN, _M1, _M2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+GOLDEN, _M1, _M2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 # A Feistel network mixes few bits badly; up to this count records are sorted by a hash instead.
 SORTED = 1 << 14
 _ROUNDS = 6
@@ -34,14 +34,14 @@ def keys(seed: int, epoch: int, purpose: int, count: int) -> np.ndarray:
     words = np.array([seed, epoch, purpose], np.int64).astype(np.uint64)
     state = np.zeros(1, np.uint64)
     for word in words:
-        state = mix(state + word + np.uint64(_GOLDEN))
-    return mix(state + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
+        state = mix(state + word + np.uint64(GOLDEN))
+    return mix(state + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN))
 
 
 def uniform(seed: int, epoch: int, purpose: int, positions: np.ndarray, columns: int) -> np.ndarray:
     """Numbers in [0, 1), float32 (B, columns), that belong to positions of an epoch."""
     key = keys(seed, epoch, purpose, columns)
-    bits = mix(mix(positions.astype(np.uint64)[:, None] * np.uint64(_GOLDEN) + key) + key)
+    bits = mix(mix(positions.astype(np.uint64)[:, None] * np.uint64(GOLDEN) + key) + key)
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 

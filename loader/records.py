@@ -12,7 +12,7 @@ import numpy as np
 from .options import Options, by_label
 from .order import Group, Order, Share, uniform
 from .reader import Reader
-from .shaping import DRAWS, Shaping
+from .shaping import DRAWS, Shaping, class_id
 from .spec import DatasetError, DatasetSpec
 from .stage import StageReader
 
@@ -303,11 +303,9 @@ def _classes(
     ids: np.ndarray, kept: np.ndarray | None, wanted: Any, label: str,
     names: Sequence[str], ignore: Sequence[int],
 ) -> tuple[list[Group], list[float]]:  # fmt: skip
-    from .shaping import _class_id
-
     among = np.arange(len(ids)) if kept is None else kept
     if isinstance(wanted, Mapping):
-        shares = {_class_id(k, names, label): float(v) for k, v in wanted.items()}
+        shares = {class_id(k, names, label): float(v) for k, v in wanted.items()}
     elif wanted == "balanced":
         shares = {int(i): 1.0 for i in np.unique(ids[among]) if i not in ignore}
     else:

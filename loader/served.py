@@ -9,10 +9,8 @@ import tensorflow as tf
 from .shaping import DRAWS
 from .spec import DatasetError
 from .storage import is_remote
-from .stream import Stream
+from .stream import PARSED_AT_ONCE, READ_AT_ONCE, Stream
 from .tensors import TensorOperations, decode, sizes
-
-_READ_AT_ONCE = 4
 
 
 def served(stream: Stream, address: str) -> tf.data.Dataset:
@@ -48,10 +46,10 @@ def served(stream: Stream, address: str) -> tf.data.Dataset:
     files = tf.data.Dataset.from_tensor_slices(stream.files)
     if options.shuffle:
         files = files.shuffle(len(stream.files), options.seed)
-    feed = files.interleave(read, cycle_length=_READ_AT_ONCE, num_parallel_calls=2)
+    feed = files.interleave(read, cycle_length=READ_AT_ONCE, num_parallel_calls=2)
     if options.where is not None:
         where, scalars = options.where, [k for k, f in spec.features.items() if not f.shape]
-        feed = feed.batch(256).map(
+        feed = feed.batch(PARSED_AT_ONCE).map(
             lambda records: tf.boolean_mask(records, where(decode(records, spec, scalars)))
         )
         feed = feed.unbatch()

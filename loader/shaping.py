@@ -192,7 +192,7 @@ def _weights(value: Any, spec: DatasetSpec, names: Sequence[str]) -> tuple[str, 
     limits = np.iinfo(feature.dtype) if np.dtype(feature.dtype).kind in "iu" else None
     if limits is None:
         raise DatasetError(f"class_weights: {label!r} holds {feature.dtype}, not classes")
-    ids = {_class_id(k, feature.names, label): float(v) for k, v in weights.items()}
+    ids = {class_id(k, feature.names, label): float(v) for k, v in weights.items()}
     if any(not math.isfinite(w) or w < 0 for w in ids.values()):
         raise DatasetError("class_weights: weights must be finite and not negative")
     # Labels below 0 count from the table's end, as numpy's indices do.
@@ -207,7 +207,7 @@ def _weights(value: Any, spec: DatasetSpec, names: Sequence[str]) -> tuple[str, 
     return label, table
 
 
-def _class_id(name: Any, names: Sequence[str], label: str) -> int:
+def class_id(name: Any, names: Sequence[str], label: str) -> int:
     if isinstance(name, str):
         if name not in names:
             raise DatasetError(f"{label!r} has no class {name!r}: {', '.join(names)}")

@@ -26,9 +26,9 @@ from .shaping import DRAWS, Shaping
 from .spec import DatasetError, DatasetSpec, Shard
 from .storage import is_remote, join, open_file
 
-_READ_AT_ONCE = 4  # shards that one stream interleaves
+READ_AT_ONCE = 4  # shards that one stream interleaves
 _UNDER_WAY = 2  # epochs that are read at once: each has a window
-_PARSED_AT_ONCE = 256  # records whose scalars a filter sees at once
+PARSED_AT_ONCE = 256  # records whose scalars a filter sees at once
 _NEEDS_INDEX = (
     "cannot be streamed: records must be found by index; give cache=FOLDER or cache='memory' "
     "for compressed or remote shards, and leave source='stream' out"
@@ -199,7 +199,7 @@ class Stream:
     def _interleaved(self, files: list[str]) -> Iterator[bytes]:
         """Records of several shards in turn."""
         waiting = iter([self._records(f) for f in files])
-        active = list(itertools.islice(waiting, _READ_AT_ONCE))
+        active = list(itertools.islice(waiting, READ_AT_ONCE))
         while active:
             for i, records in enumerate(active):
                 found = next(records, None)
@@ -234,7 +234,7 @@ class Stream:
             yield from records
             return
         scalars = [k for k, f in self.spec.features.items() if f.encoding == "scalar"]
-        while part := list(itertools.islice(records, _PARSED_AT_ONCE)):
+        while part := list(itertools.islice(records, PARSED_AT_ONCE)):
             keep = where(decode_records(part, self.spec.features, scalars, self._pool.take))
             yield from itertools.compress(part, np.asarray(keep))
 

@@ -213,8 +213,9 @@ def _explaining(iterator: Any, failed: Failure) -> None:
             try:
                 return super().__next__()
             except tf.errors.OpError as e:
-                if failed.error is not None:
-                    raise failed.error from e
+                ours, failed.error = failed.error, None
+                if ours is not None:
+                    raise ours from e
                 raise
 
     iterator.__class__ = Explaining

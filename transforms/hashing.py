@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-_GOLDEN, _M1, _M2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+from ..loader.order import GOLDEN, mix
 
 
 def key_hash(seed: int, purpose: str, text: str) -> int:
@@ -27,13 +27,7 @@ def patch_hashes(
     base = np.uint64(key_hash(seed, purpose, scene_id))
     low = cols.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
     corner = rows.astype(np.int64).astype(np.uint64) << np.uint64(32) | low
-    return _mix(_mix(corner + np.uint64(_GOLDEN)) ^ base)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_M1)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_M2)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+    return mix(mix(corner + np.uint64(GOLDEN)) ^ base)
 
 
 def uniform(hashes: np.ndarray) -> np.ndarray:
