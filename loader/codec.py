@@ -156,25 +156,28 @@ def decode_batch(
 
 
 def decode_records(
-    records: Sequence[bytes], features: Mapping[str, Feature], wanted: Sequence[str],
+    records: Sequence[np.ndarray], features: Mapping[str, Feature], wanted: Sequence[str],
     empty: Callable[[int, int], np.ndarray],
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Decodes serialized records that are in memory, as ``decode_batch`` does.
 
     Args:
+      records: uint8 (N,) each.
       empty: lends an uninitialized uint8 matrix of so many rows and columns.
     """
-    views = [memoryview(r) for r in records]
 
     def gather(positions: np.ndarray, n: int) -> np.ndarray:
-        out = empty(len(views), n)
-        for row, view, at in zip(out, views, positions.tolist(), strict=True):
-            part = view[at : at + n]
-            row[: len(part)] = part
-            row[len(part) :] = 0
+        out = empty(len(records), n)
+        for row, record, at in zip(out, records, positions.tolist(), strict=True):
+            part = record[at : at + n]
+            if len(part) == n:
+                row[:] = part
+            else:
+                row[: len(part)] = part
+                row[len(part) :] = 0
         return out
 
-    return decode_batch(gather, np.zeros(len(views), np.int64), features, wanted)
+    return decode_batch(gather, np.zeros(len(records), np.int64), features, wanted)
 
 
 def _payload(cursor: _Cursor, feature: Feature, name: str) -> np.ndarray:

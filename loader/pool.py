@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -47,3 +47,23 @@ class Pool:
             # the owner itself.
             if sys.getrefcount(self._held[i]) == 2:
                 yield self._held[i]
+
+
+class Slots:
+    """Memory for single records, used again once it is given back; what is not is freed."""
+
+    ROUND = 64  # records of one dataset differ by some bytes
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def lend(self, size: int) -> np.ndarray:
+        """An uninitialized uint8 array (size,)."""
+        slot = self._free.pop() if self._free else None
+        if slot is None or slot.size < size:
+            slot = np.empty(-(-size // self.ROUND) * self.ROUND, np.uint8)
+        return slot[:size]
+
+    def give_back(self, lent: Iterable[np.ndarray]) -> None:
+        """Arrays that were lent, or views of them, that nobody reads any more."""
+        self._free.extend(x.base for x in lent if x.base is not None)

@@ -7,6 +7,7 @@ knows which it is.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import resource
 import weakref
@@ -17,6 +18,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from .spec import DatasetError
+
+_BLOCK, _READ = 8 << 20, 1 << 20  # bytes of a remote stream: a request's, and a read's
 
 
 class Shards(Protocol):
@@ -82,7 +85,12 @@ def open_file(path: str, compression: str) -> BinaryIO:
     """
     if is_remote(path):
         system, inner = file_system(path)
-        raw: Any = system.open(inner, "rb")
+        # The next block is fetched while this one is decoded.
+        ahead: Any = system.open(
+            inner, "rb", block_size=_BLOCK, cache_type="background",
+            cache_options={"maxblocks": 2},
+        )  # fmt: skip
+        raw: Any = io.BufferedReader(ahead, _READ)
     else:
         raw = open(path, "rb")  # noqa: SIM115
     return gzip.open(raw) if compression == "gzip" else raw  # type: ignore[return-value]

@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from . import tfrecord
 from .codec import decode_records
 from .options import Options
 from .order import keys, uniform
-from .pool import Pool
+from .pool import Pool, Slots
 from .records import Batch, Paths, Stretch
 from .shaping import DRAWS, Shaping
 from .spec import DatasetError, DatasetSpec, Shard
@@ -76,8 +76,9 @@ class Stream:
             "seed": options.seed, "shuffle": options.shuffle, "batch_size": options.batch_size,
             "window": self.held,
         }  # fmt: skip
-        self._pool, self._lock, self._skipped = Pool(), threading.Lock(), 0
-        self._running: dict[Stretch, tuple[int, Iterator[list[bytes]]]] = {}
+        self._pool, self._slots = Pool(), Slots()
+        self._lock, self._skipped = threading.Lock(), 0
+        self._running: dict[Stretch, tuple[int, Iterator[list[np.ndarray]]]] = {}
         if not self.batches(self._own_streams()).sum():
             raise DatasetError(
                 f"split {split!r} has {self._counts.sum()} records, fewer than a batch of "
@@ -147,6 +148,7 @@ class Stream:
         if records is None:
             return None
         values = decode_records(records, self.spec.features, self.names, self._pool.take)
+        self._slots.give_back(records)
         draws = np.zeros((0, DRAWS), np.float32)
         if self.options.augment:
             number = stretch.at[0] + step * self.share.workers + self.share.index
@@ -154,7 +156,7 @@ class Stream:
             draws = uniform(self.options.seed, stretch.epoch, 1, positions, DRAWS)
         return Batch(values, draws, skipped)
 
-    def _next(self, stretch: Stretch, step: int) -> list[bytes] | None:
+    def _next(self, stretch: Stretch, step: int) -> list[np.ndarray] | None:
         """A batch of serialized records, from the reading of its stretch that is under way, where
         that has not passed it; else from the stretch's beginning."""
         at, through = self._running.pop(stretch, (0, None))
@@ -167,7 +169,7 @@ class Stream:
             self._running[stretch] = (step + 1, through)
         return records
 
-    def _through(self, stretch: Stretch) -> Iterator[list[bytes]]:
+    def _through(self, stretch: Stretch) -> Iterator[list[np.ndarray]]:
         """This worker's batches of serialized records, from where the stretch begins."""
         batches, streams = stretch.at
         workers, index = self.share.workers, self.share.index
@@ -181,7 +183,7 @@ class Stream:
         rounds = (b for r in itertools.zip_longest(*each) for b in r if b is not None)
         yield from itertools.islice(rounds, batches + index, None, workers)
 
-    def _stream(self, epoch: int, stream: int, streams: int) -> Iterator[list[bytes]]:
+    def _stream(self, epoch: int, stream: int, streams: int) -> Iterator[list[np.ndarray]]:
         """One of an epoch's streams, in batches of serialized records."""
         files = self.files[stream::streams]
         size = self.options.batch_size
@@ -189,14 +191,19 @@ class Stream:
             key = keys(self.options.seed, epoch, 2, streams)[stream]
             rng = np.random.Generator(np.random.Philox(key=int(key)))
             files = [files[i] for i in rng.permutation(len(files))]
-            found = mixed(self._kept(self._interleaved(files)), max(self.held, size), size, rng)
+            records = self._interleaved(files)
         else:
-            records = self._kept(r for f in files for r in self._records(f))
+            records = (r for f in files for r in self._records(f))
+        if self.options.where is not None:
+            records = self._kept(records, self.options.where)
+        if self.options.shuffle:
+            found = mixed(records, max(self.held, size), size, rng)
+        else:
             found = iter(lambda: list(itertools.islice(records, size)), [])
         limit = int(self.batches(streams)[stream]) if self.options.drop_remainder else None
         return itertools.islice(found, limit)
 
-    def _interleaved(self, files: list[str]) -> Iterator[bytes]:
+    def _interleaved(self, files: list[str]) -> Iterator[np.ndarray]:
         """Records of several shards in turn."""
         waiting = iter([self._records(f) for f in files])
         active = list(itertools.islice(waiting, READ_AT_ONCE))
@@ -214,10 +221,10 @@ class Stream:
                     break
                 yield found
 
-    def _records(self, file: str) -> Iterator[bytes]:
+    def _records(self, file: str) -> Iterator[np.ndarray]:
         try:
             with self._open(file, self.spec.compression) as opened:
-                for payload, problem in tfrecord.read_each(opened, file):
+                for payload, problem in tfrecord.read_each(opened, file, self._slots.lend):
                     if payload is not None:
                         yield payload
                     elif self.options.on_error == "raise":
@@ -227,21 +234,21 @@ class Stream:
         except (OSError, EOFError) as e:
             raise DatasetError(f"{file}: cannot be read: {e}: run `scenefeed verify`") from None
 
-    def _kept(self, records: Iterator[bytes]) -> Iterator[bytes]:
+    def _kept(
+        self, records: Iterator[np.ndarray], where: Callable[..., Any]
+    ) -> Iterator[np.ndarray]:
         """Those that ``where`` keeps."""
-        where = self.options.where
-        if where is None:
-            yield from records
-            return
         scalars = [k for k, f in self.spec.features.items() if f.encoding == "scalar"]
         while part := list(itertools.islice(records, PARSED_AT_ONCE)):
-            keep = where(decode_records(part, self.spec.features, scalars, self._pool.take))
-            yield from itertools.compress(part, np.asarray(keep))
+            found = where(decode_records(part, self.spec.features, scalars, self._pool.take))
+            keep = np.asarray(found, bool)
+            self._slots.give_back(itertools.compress(part, ~keep))
+            yield from itertools.compress(part, keep)
 
 
 def mixed(
-    records: Iterator[bytes], held: int, batch_size: int, rng: np.random.Generator
-) -> Iterator[list[bytes]]:
+    records: Iterator[np.ndarray], held: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[list[np.ndarray]]:
     """Batches drawn at random from a window of ``held`` records, which is filled up after each."""
     window = list(itertools.islice(records, held))
     while window:

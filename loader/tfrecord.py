@@ -22,7 +22,10 @@ def masked_crc32c(data: Any) -> int:
     """CRC-32C as TFRecord files hold it, of bytes or of a read-only uint8 array."""
     import google_crc32c
 
-    crc: int = google_crc32c.value(data)
+    return _masked(google_crc32c.value(data))
+
+
+def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -79,31 +82,56 @@ def read(file: BinaryIO, where: str) -> Iterator[bytes]:
     for payload, problem in read_each(file, where):
         if payload is None:
             raise DatasetError(problem)
-        yield payload
+        yield payload.tobytes()
 
 
-def read_each(file: BinaryIO, where: str) -> Iterator[tuple[bytes | None, str]]:
+def _fresh(size: int) -> np.ndarray:
+    return np.empty(size, np.uint8)
+
+
+def read_each(
+    file: BinaryIO, where: str, lend: Callable[[int], np.ndarray] = _fresh
+) -> Iterator[tuple[np.ndarray | None, str]]:
     """Yields each payload of a shard, or None and what is wrong with it.
 
     After a record whose length cannot be believed nothing more can be found, and it is the last.
+
+    Args:
+      file: the shard from its beginning, buffered: ``readinto`` falls short at its end alone.
+      where: its path, for errors.
+      lend: gives the memory that a payload is read into, uint8 (N,); the payload is a read-only
+        view of it.
     """
-    number = offset = 0
-    while header := file.read(HEADER_BYTES):
-        at = f"{where}: record {number} at byte {offset}"
+    import google_crc32c
+
+    value, number, offset = google_crc32c.value, 0, 0
+    problem = ""
+    header = file.read(HEADER_BYTES)
+    while header and not problem:
         if len(header) < HEADER_BYTES:
-            yield None, f"{at}: the file ends within its length"
-            return
+            problem = "the file ends within its length"
+            break
         length, crc = _LENGTH.unpack(header)
-        if masked_crc32c(header[:8]) != crc:
-            yield None, f"{at}: the checksum of its length does not match"
-            return
-        data, footer = file.read(length), file.read(FOOTER_BYTES)
-        if len(data) < length or len(footer) < FOOTER_BYTES:
-            yield None, f"{at}: the file ends within its data"
-            return
-        if masked_crc32c(data) != int.from_bytes(footer, "little"):
-            yield None, f"{at}: the checksum of its data does not match"
+        if _masked(value(header[:8])) != crc:
+            problem = "the checksum of its length does not match"
+            break
+        # The next record's header comes along: one read a record.
+        memory = lend(length + FOOTER_BYTES + HEADER_BYTES)
+        found = file.readinto(memory)  # type: ignore[attr-defined]
+        if found < length + FOOTER_BYTES:
+            problem = "the file ends within its data"
+            break
+        memory.flags.writeable = False
+        payload, after = memory[:length], memory[length:found].tobytes()
+        header = after[FOOTER_BYTES:]
+        if _masked(value(payload)) == int.from_bytes(after[:FOOTER_BYTES], "little"):
+            yield payload, ""
         else:
-            yield data, ""
+            yield (
+                None,
+                f"{where}: record {number} at byte {offset}: the checksum of its data does not match",
+            )
         number += 1
         offset += HEADER_BYTES + length + FOOTER_BYTES
+    if problem:
+        yield None, f"{where}: record {number} at byte {offset}: {problem}"

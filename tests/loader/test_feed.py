@@ -391,26 +391,3 @@ def test_a_thread_that_fails_raises_in_the_caller(out):
 
     with pytest.raises(ValueError, match="of the user"):
         list(Feed(out, map=broken))
-
-
-def test_remote_shards_are_read_by_ranges(out):
-    fsspec = pytest.importorskip("fsspec")
-    memory = fsspec.filesystem("memory")
-    memory.put(str(out), "/bucket/out", recursive=True)
-    try:
-        url = "memory://bucket/out"
-        feed = Feed(url, batch_size=4, source="index")
-        assert keys(feed) == keys(Feed(out, batch_size=4))
-        assert sorted(keys(Feed(url, batch_size=4))) == sorted(keys(feed))  # as a stream
-        memory.rm("/bucket/out/records/train-00001-of-00003.idx")
-        assert keys(Feed(url, source="index")) == keys(Feed(out))
-        memory.rm("/bucket/out/records/train-00001-of-00003.tfrecord")
-        for source in ("index", "stream"):
-            with pytest.raises(DatasetError, match="train-00001-of-00003"):
-                list(Feed(url, source=source))
-        with pytest.raises(DatasetError, match="no complete dataset"):
-            Feed("memory://bucket/nothing")
-    finally:
-        memory.store.clear()
-    with pytest.raises(DatasetError, match="scenefeed"):
-        Feed("nowhere://bucket/out")
