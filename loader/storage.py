@@ -6,8 +6,6 @@ knows which it is.
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import resource
 import weakref
@@ -17,9 +15,10 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from .ahead import read_ahead
 from .spec import DatasetError
 
-_BLOCK, _READ = 8 << 20, 1 << 20  # bytes of a remote stream: a request's, and a read's
+BLOCK, _UNPACKED = 8 << 20, 1 << 20  # bytes of a remote request, of what is decompressed at once
 
 
 class Shards(Protocol):
@@ -83,17 +82,22 @@ def open_file(path: str, compression: str) -> BinaryIO:
     Raises:
       OSError: it cannot be opened.
     """
-    if is_remote(path):
-        system, inner = file_system(path)
-        # The next block is fetched while this one is decoded.
-        ahead: Any = system.open(
-            inner, "rb", block_size=_BLOCK, cache_type="background",
-            cache_options={"maxblocks": 2},
-        )  # fmt: skip
-        raw: Any = io.BufferedReader(ahead, _READ)
-    else:
-        raw = open(path, "rb")  # noqa: SIM115
-    return gzip.open(raw) if compression == "gzip" else raw  # type: ignore[return-value]
+    if not is_remote(path):
+        return unpacked(open(path, "rb"), compression)
+    system, inner = file_system(path)
+    # Each read is a request of its own size: what fsspec would keep for later, nobody reads.
+    raw = system.open(inner, "rb", block_size=BLOCK, cache_type="none")
+    return unpacked(read_ahead(raw, BLOCK), compression)
+
+
+def unpacked(file: BinaryIO, compression: str) -> BinaryIO:
+    """A shard's records from its file, which is closed with what this gives."""
+    if compression == "none":
+        return file
+    from isal import igzip
+
+    inside = igzip.open(file, "rb")  # type: ignore[no-untyped-call]
+    return read_ahead(inside, _UNPACKED, file)
 
 
 def open_shards(paths: Sequence[str], sizes: Sequence[int]) -> Shards:

@@ -9,6 +9,7 @@ streams and decodes its part.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,7 @@ class Stream:
         self._pool, self._slots = Pool(), Slots()
         self._lock, self._skipped = threading.Lock(), 0
         self._running: dict[Stretch, tuple[int, Iterator[list[np.ndarray]]]] = {}
+        self._process = os.getpid()
         if not self.batches(self._own_streams()).sum():
             raise DatasetError(
                 f"split {split!r} has {self._counts.sum()} records, fewer than a batch of "
@@ -159,6 +161,8 @@ class Stream:
     def _next(self, stretch: Stretch, step: int) -> list[np.ndarray] | None:
         """A batch of serialized records, from the reading of its stretch that is under way, where
         that has not passed it; else from the stretch's beginning."""
+        if self._process != os.getpid():  # a fork shares its parent's places in open files
+            self._running, self._process = {}, os.getpid()
         at, through = self._running.pop(stretch, (0, None))
         if through is None or at > step:
             at, through = 0, self._through(stretch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tensorflow as tf
 
+from .ahead import read_ahead
 from .leaving import called_by_threads
 from .options import Options
 from .progress import Progress, Stats
@@ -18,7 +18,7 @@ from .records import Draw, Paths, Stretch
 from .shaping import DRAWS
 from .sources import drawn_from
 from .spec import DatasetError
-from .storage import is_remote, open_file
+from .storage import BLOCK, is_remote, open_file, unpacked
 from .stream import Stream
 from .tensors import TensorOperations, sizes, tensor_dtype
 
@@ -89,8 +89,7 @@ def open_shard(path: str, compression: str) -> BinaryIO:
     """
     if not is_remote(path) or path.split("://")[0] not in tf.io.gfile.get_registered_schemes():
         return open_file(path, compression)
-    raw = io.BufferedReader(_Readable(path), 1 << 20)
-    return gzip.open(raw) if compression == "gzip" else raw  # type: ignore[return-value]
+    return unpacked(read_ahead(_Readable(path), BLOCK), compression)
 
 
 class _Readable(io.RawIOBase):

@@ -19,6 +19,10 @@ Keys = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 # WGS 84: the equator's radius in metres, and the first eccentricity squared (NGA.STND.0036).
 _RADIUS, _E2 = 6378137.0, 6.69437999014e-3
 
+# A map projection's scale changes within a scene, so that neighbours of a mosaic, edge to edge,
+# would seem to overlap by some thousandths of a patch.
+_TOUCHING = 0.99
+
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
@@ -132,11 +136,11 @@ def _overlapping(
     grids: Mapping[str, Georeference],
 ) -> int | None:  # fmt: skip
     """Pairs of patches of different scenes whose centres are nearer than the smaller one's side:
-    such squares overlap, however they are turned."""
+    such squares overlap, however they are turned. Squares that only touch are left out."""
     placed = [s for s in {*one, *other} if s in grids and pixel_metres(grids[s]) is not None]
     if len(placed) < 2:
         return 0 if placed else None
-    sides = {s: min(pixel_metres(grids[s]) or (0, 0)) * size for s in placed}
+    sides = {s: min(pixel_metres(grids[s]) or (0, 0)) * size * _TOUCHING for s in placed}
     clouds = [_cloud(split, placed, size, grids, sides) for split in (one, other)]
     if not all(len(points) for points, _, _ in clouds):
         return 0

@@ -62,3 +62,23 @@ def test_splits_of_several_scenes():
     assert (near.pixels, near.scene) == (512, "a")
     assert near.metres == pytest.approx(5120, rel=2e-3)
     assert near.overlapping >= 2
+
+
+@pytest.mark.parametrize("west", [5e5, 7.5e5])
+def test_neighbours_of_a_mosaic_touch_and_do_not_overlap(west):
+    """Edge to edge in a projection whose scale changes from one side of a scene to the other."""
+    grids = {
+        "a": grid(UTM, (10, 0, west, 0, -10, 5e6)),
+        "b": grid(UTM, (10, 0, west + 10000, 0, -10, 5e6)),
+        "c": grid(UTM, (10, 0, west + 9900, 0, -10, 5e6)),
+    }
+    rows = np.arange(0, 1000, 50)
+    last, first = (rows, np.full(20, 950)), (rows, np.zeros(20, int))
+    assert (
+        gaps({"train": {"a": last}, "val": {"b": first}}, 50, grids)["train", "val"].overlapping
+        == 0
+    )
+    assert (
+        gaps({"train": {"a": last}, "val": {"c": first}}, 50, grids)["train", "val"].overlapping
+        >= 20
+    )
