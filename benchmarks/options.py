@@ -1,12 +1,13 @@
 """What each of the feeds' options costs, beside the plain feed in the same process.
 
-    python benchmarks/options.py DATASET [--feed numpy|tensorflow] [--epochs 3]
+    python benchmarks/options.py DATASET [--feed numpy|tensorflow] [--epochs 3] [--only REGEX]
 
 Seconds for 5 batches of 1024, over whole epochs after a first one; the ratio is to the plain feed
 timed just before. DATASET has an image and, for the options about labels, a mask or a class.
 """
 
 import argparse
+import re
 import statistics
 import tempfile
 import time
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--feed", choices=["numpy", "tensorflow"], default="numpy")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows whose name this pattern finds")
     args = parser.parse_args()
     from scenefeed.loader import DatasetSpec, Feed, load
 
@@ -69,6 +71,8 @@ def main() -> None:
     print(f"| {args.feed} | s | of the plain feed's |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         for name, options in rows(bands, temporary).items():
+            if not re.search(args.only, name):
+                continue
             reference = seconds(make(args.dataset, **plain), args.epochs)
             found = seconds(make(args.dataset, **{**plain, **options}), args.epochs)
             print(f"| `{name}` | {found:.3f} | {found / reference:.2f} |", flush=True)

@@ -103,6 +103,7 @@ class Shaping:
         normalize: Mapping[str, Any] | None, class_weights: Any,
         map: Callable[..., Any] | None, as_supervised: bool,
     ):  # fmt: skip
+        self._names, self._features = list(names), spec.features
         self._spatial = [n for n in names if spec.features[n].encoding == "tensor"]
         image = spec.features["image"]
         self.augment = Augment.of(augment, *image.shape[:2])
@@ -124,6 +125,11 @@ class Shaping:
           draws: numbers in [0, 1), (B, ``DRAWS``), one row a record; used where there is
             augmentation.
         """
+        return self.given(self.computed(batch, draws, ops), ops)
+
+    def computed(self, batch: dict[str, Any], draws: Any, ops: Operations) -> dict[str, Any]:
+        """The first part: augmented, weighted, normalized. NumPy does it in the batch's own
+        memory, and is what the feed for TensorFlow uses too."""
         out = dict(batch)
         if self.augment:
             out |= self._augmented(out, draws, ops)
@@ -132,12 +138,30 @@ class Shaping:
             out["weight"] = ops.lookup(table, out[label])
         if self._affine is not None:
             out["image"] = ops.affine(out["image"], *self._affine)
+        return out
+
+    def columns(self) -> dict[str, tuple[tuple[int, ...], str, str]]:
+        """What ``computed`` gives: shape of a record's, dtype and kind by name."""
+        found = {}
+        for name in self._names:
+            feature, shape = self._features[name], self._features[name].shape
+            if name in self._spatial:
+                shape = (*(self.augment.window() or shape[:2]), *shape[2:])
+            dtype = "float32" if name == "image" and self._affine is not None else feature.dtype
+            found[name] = (shape, dtype, feature.kind)
+        if self._weights is not None:
+            label, table = self._weights
+            found["weight"] = (found[label][0], str(table.dtype), "value")
+        return found
+
+    def given(self, batch: dict[str, Any], ops: Operations) -> Any:
+        """The rest: cast, put into parts, mapped."""
         if self._dtype is not None:
-            out["image"] = ops.cast(out["image"], self._dtype)
-        given = (out,) if self._labels is None else self._parts(out)
+            batch = batch | {"image": ops.cast(batch["image"], self._dtype)}
+        parts = (batch,) if self._labels is None else self._parts(batch)
         if self._map is not None:
-            return self._map(*given)
-        return given if len(given) > 1 else given[0]
+            return self._map(*parts)
+        return parts if len(parts) > 1 else parts[0]
 
     def _augmented(self, batch: dict[str, Any], draws: Any, ops: Operations) -> dict[str, Any]:
         found = {name: batch[name] for name in self._spatial}

@@ -12,23 +12,21 @@ from .codec import tensor_header
 from .spec import DatasetSpec, Feature
 
 
-def tensor_dtype(feature: Feature) -> tf.DType:
-    return tf.string if feature.kind == "text" else tf.as_dtype(feature.dtype)
+def tensor_dtype(dtype: str, kind: str) -> tf.DType:
+    return tf.string if kind == "text" else tf.as_dtype(dtype)
 
 
 class TensorOperations:
     """The operations of ``shaping`` by TensorFlow."""
 
     def oriented(self, x: Any, rows: Any, columns: Any, swap: Any) -> Any:
-        def where(chosen: Any, a: Any, b: Any) -> Any:
-            return tf.where(tf.reshape(chosen, (-1,) + (1,) * (len(x.shape) - 1)), a, b)
-
-        static = x.shape
-        x = where(rows, tf.reverse(x, [1]), x)
-        x = where(columns, tf.reverse(x, [2]), x)
-        if static[1] == static[2]:
-            x = where(swap, tf.transpose(x, (0, 2, 1, *range(3, len(static)))), x)
-        return tf.ensure_shape(x, static)
+        # By a table of the eight orientations: one gather of pixels is several times as fast as
+        # choosing between the batch and the batch reversed.
+        height, width, *rest = x.shape[1:]
+        code = sum(tf.cast(bit, tf.int32) * 2**i for i, bit in enumerate((rows, columns, swap)))
+        taken = tf.gather(tf.constant(_orientations(height, width)), code)
+        pixels = tf.reshape(x, (-1, height * width, *rest))
+        return tf.reshape(tf.gather(pixels, taken, batch_dims=1), (-1, height, width, *rest))
 
     def cropped(self, x: Any, tops: Any, lefts: Any, height: int, width: int) -> Any:
         x = tf.gather(x, tops[:, None] + tf.range(height, dtype=tf.int64), axis=1, batch_dims=1)
@@ -44,7 +42,22 @@ class TensorOperations:
         return tf.cast(x, tf.int64)
 
     def affine(self, x: Any, factor: np.ndarray, offset: np.ndarray) -> Any:
-        return tf.cast(x, tf.float32) * factor + offset
+        # A record at a time: a loop over two bands has hardly begun when it ends.
+        times = int(np.prod(x.shape[1:-1]))
+        flat = tf.reshape(tf.cast(x, tf.float32), (-1, times * len(factor)))
+        found = flat * tf.tile(factor, [times]) + tf.tile(offset, [times])
+        return tf.reshape(found, (-1, *x.shape[1:]))
+
+
+def _orientations(height: int, width: int) -> np.ndarray:
+    """Where each pixel of a patch comes from, int32 (8 or 4, height * width): bit 0 of the row
+    reverses the rows, bit 1 the columns, and bit 2, of square patches, exchanges them then."""
+    whole = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    found = []
+    for code in range(8 if height == width else 4):
+        one = whole[:: -1 if code & 1 else 1, :: -1 if code & 2 else 1]
+        found.append((one.T if code & 4 else one).ravel())
+    return np.stack(found)
 
 
 def sizes(values: Mapping[str, Any]) -> Any:
@@ -76,7 +89,7 @@ def _pixels(tensors: Any, feature: Feature) -> Any:
     """Arrays (B, ...) from serialized tensors, string (B,)."""
     header = len(tensor_header(feature.shape, feature.dtype))
     pixels = tf.io.decode_raw(tensors, tf.uint8)[:, header:]
-    dtype = tensor_dtype(feature)
+    dtype = tensor_dtype(feature.dtype, feature.kind)
     if dtype == tf.bool:
         return tf.cast(tf.reshape(pixels, (-1, *feature.shape)), tf.bool)
     wide = (-1, *feature.shape) if dtype.size == 1 else (-1, *feature.shape, dtype.size)

@@ -15,7 +15,7 @@ from .leaving import called_by_threads
 from .options import Options
 from .progress import Progress, Stats
 from .records import Draw, Paths, Stretch
-from .shaping import DRAWS
+from .shaping import NumpyOperations
 from .sources import drawn_from
 from .spec import DatasetError
 from .storage import BLOCK, is_remote, open_file, unpacked
@@ -222,7 +222,8 @@ def _explaining(iterator: Any, failed: Failure) -> None:
 
 def _fed(draw: Draw) -> TensorFeed:
     """The feed of what is drawn: numbers of batches in a graph, and batches made by NumPy."""
-    options, features, shaping = draw.options, draw.spec.features, draw.shaping()
+    options, shaping = draw.options, draw.shaping()
+    columns = shaping.columns()
     progress, stats, failed = Progress(draw.identity), Stats(options.prefetch), Failure()
     length = draw.length()
     if not length:
@@ -243,18 +244,19 @@ def _fed(draw: Draw) -> TensorFeed:
             found = draw.batch(stretch, int(step))
         if found is None:
             return [np.bool_(False), at, *nothing]
+        values = shaping.computed(found.values, found.draws, NumpyOperations())
         stats.made(time.perf_counter() - start, found.skipped)
         after = np.array(draw.after(stretch, int(step)), np.int64)
-        return [np.bool_(True), after, *found.values.values(), found.draws]
+        return [np.bool_(True), after, *values.values()]
 
-    dtypes = [tensor_dtype(features[n]) for n in draw.names]
     size = options.batch_size if options.drop_remainder else None
+    dtypes = [tensor_dtype(dtype, kind) for _, dtype, kind in columns.values()]
     nothing = [
-        np.zeros((size or 0, *features[n].shape), object if t == tf.string else t.as_numpy_dtype)
-        for n, t in zip(draw.names, dtypes, strict=True)
+        np.zeros((size or 0, *shape), "S1" if t == tf.string else t.as_numpy_dtype).astype(
+            object if t == tf.string else t.as_numpy_dtype
+        )
+        for (shape, _, _), t in zip(columns.values(), dtypes, strict=True)
     ]
-    nothing = [x if x.dtype != object else x.astype(bytes).astype(object) for x in nothing]
-    nothing.append(np.zeros((0, DRAWS), np.float32))
 
     def following(last: Any, _: Any) -> tuple[Any, tuple[Any, ...]]:
         # The epoch's number is a state that an iterator's checkpoint holds: an iterator that was
@@ -264,23 +266,21 @@ def _fed(draw: Draw) -> TensorFeed:
         return epoch, (epoch, tf.ensure_shape(at, (len(draw.units),)), steps)
 
     def decoded(epoch: Any, at: Any, steps: Any, step: Any) -> tuple[Any, ...]:
-        more, after, *values, draws = tf.numpy_function(
-            fetch, [epoch, at, steps, step], [tf.bool, tf.int64, *dtypes, tf.float32],
-            stateful=False,
-        )  # fmt: skip
-        for name, value in zip(draw.names, values, strict=True):
-            value.set_shape((size, *features[name].shape))
-        draws.set_shape((None, DRAWS))
+        more, after, *values = tf.numpy_function(
+            fetch, [epoch, at, steps, step], [tf.bool, tf.int64, *dtypes], stateful=False
+        )
+        for (shape, _, _), value in zip(columns.values(), values, strict=True):
+            value.set_shape((size, *shape))
         after.set_shape((len(draw.units),))
         more.set_shape(())
-        return more, epoch, after, dict(zip(draw.names, values, strict=True)), draws
+        return more, epoch, after, dict(zip(columns, values, strict=True))
 
     def one_epoch(epoch: Any, at: Any, steps: Any) -> tf.data.Dataset:
         made = tf.data.Dataset.range(steps).map(lambda k: decoded(epoch, at, steps, k))
         return made.take_while(lambda more, *_: more)
 
-    def shaped(_: Any, epoch: Any, after: Any, values: Any, draws: Any) -> tuple[Any, ...]:
-        return epoch, after, sizes(values), shaping(values, draws, TensorOperations())
+    def shaped(_: Any, epoch: Any, after: Any, values: Any) -> tuple[Any, ...]:
+        return epoch, after, sizes(values), shaping.given(values, TensorOperations())
 
     def given(epoch: int, done: np.ndarray) -> None:
         progress.given(epoch, **dict(zip(draw.units, done.tolist(), strict=True)))

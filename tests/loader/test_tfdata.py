@@ -112,3 +112,31 @@ def test_every_kind_of_feature_by_index_and_by_stream(tmp_path, compression):
             assert exact(found[name][order], values[again]) in (True, None)
     _, y = next(iter(load(tmp_path / "out", split="train", batch_size=4, as_supervised=True)))
     assert sorted(y) == ["kind", "mask", "wet"]
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 2), (3, 5, 1), (6, 6, 3)])
+def test_operations_of_a_graph_are_those_of_numpy(shape):
+    """The service and tensorflow-io shape batches in graphs; everything else by NumPy."""
+    from scenefeed.loader.shaping import NumpyOperations
+    from scenefeed.loader.tensors import TensorOperations
+
+    rng, count = np.random.default_rng(0), 40
+    x = rng.integers(0, 1000, (count, *shape)).astype(np.uint16)
+    rows, columns, swap = rng.random((3, count)) < 0.5
+    if shape[0] != shape[1]:
+        swap[:] = False
+    expected = x.copy()
+    for i in range(count):
+        one = expected[i]
+        one = one[::-1] if rows[i] else one
+        one = one[:, ::-1] if columns[i] else one
+        expected[i] = one.swapaxes(0, 1) if swap[i] else one
+    factor = rng.random(shape[-1]).astype(np.float32)
+    offset = rng.random(shape[-1]).astype(np.float32)
+    for ops in (NumpyOperations(), TensorOperations()):
+        found = ops.oriented(x.copy(), rows, columns, swap)
+        assert np.array_equal(found, expected)
+        assert found.dtype == x.dtype
+        scaled = np.asarray(ops.affine(x.copy(), factor, offset))
+        assert np.allclose(scaled, x * factor + offset, rtol=1e-6)
+        assert scaled.dtype == np.float32

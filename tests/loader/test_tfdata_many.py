@@ -150,7 +150,8 @@ def test_the_tf_data_service_with_two_workers(out):
         for _ in range(2)
     ]  # fmt: skip
     try:
-        feed = load(out, batch_size=4, service=dispatcher.target, normalize={"mean": 1, "std": 2})
+        shaped = {"normalize": {"mean": 1, "std": 2}, "augment": True}
+        feed = load(out, batch_size=4, service=dispatcher.target, **shaped)
         reader = Reader(out)
         by_key = {}
         for i in range(len(reader)):
@@ -171,7 +172,9 @@ def test_the_tf_data_service_with_two_workers(out):
                     found[key] = b["image"][j].numpy()
             assert found.keys() == by_key.keys()
             for key, image in found.items():
-                np.testing.assert_allclose(image, (by_key[key] - 1) / 2, rtol=1e-6)
+                expected = (by_key[key] - 1) / 2
+                turns = [np.rot90(x, k) for k in range(4) for x in (expected, expected[::-1])]
+                assert any(np.allclose(image, x, rtol=1e-6) for x in turns)
     finally:
         for w in workers:
             w.kill()
