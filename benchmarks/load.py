@@ -46,15 +46,17 @@ def recipe(args: argparse.Namespace) -> Iterable[object]:
 
 
 def ours(args: argparse.Namespace) -> Iterable[object]:
-    from scenefeed.loader import Feed, load
-
     options = {
         "batch_size": args.batch,
         "features": args.features,
         "shuffle": args.order == "shuffled",
     }
-    if args.feed == "reader":
+    if args.feed == "reader":  # without TensorFlow
+        from scenefeed.loader import Feed
+
         return Feed(args.folder, **options)
+    from scenefeed.loader import load
+
     return load(args.folder, source="stream" if args.feed == "stream" else "auto", **options)
 
 

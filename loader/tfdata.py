@@ -23,6 +23,8 @@ from .stream import Stream
 from .tensors import TensorOperations, sizes, tensor_dtype
 
 _ENDLESS = np.iinfo(np.int64).max
+# Our functions hold graphs' operations alone: AutoGraph would spend most of a second on reading them.
+_as_it_stands: Callable[[Any], Any] = tf.autograph.experimental.do_not_convert
 
 
 def load(
@@ -222,76 +224,89 @@ def _explaining(iterator: Any, failed: Failure) -> None:
 
 def _fed(draw: Draw) -> TensorFeed:
     """The feed of what is drawn: numbers of batches in a graph, and batches made by NumPy."""
-    options, shaping = draw.options, draw.shaping()
-    columns = shaping.columns()
-    progress, stats, failed = Progress(draw.identity), Stats(options.prefetch), Failure()
-    length = draw.length()
+    options, length = draw.options, draw.length()
     if not length:
         raise DatasetError(
             f"no batch is left for worker {draw.share.index} of {draw.share.workers}: "
             "use a smaller batch_size or fewer workers"
         )
+    progress, stats, failed = Progress(draw.identity), Stats(options.prefetch), Failure()
+    batches = _Batches(draw, progress, stats, failed)
 
-    @called_by_threads
-    def begin(last: Any) -> list[Any]:
-        found = draw.stretch(*progress.begin(int(last)))
-        return [np.int64(found.epoch), np.array(found.at, np.int64), np.int64(found.steps)]
-
-    @called_by_threads
-    def fetch(epoch: Any, at: Any, steps: Any, step: Any) -> list[Any]:
-        start, stretch = time.perf_counter(), Stretch(int(epoch), tuple(at.tolist()), int(steps))
-        with failed:
-            found = draw.batch(stretch, int(step))
-        if found is None:
-            return [np.bool_(False), at, *nothing]
-        values = shaping.computed(found.values, found.draws, NumpyOperations())
-        stats.made(time.perf_counter() - start, found.skipped)
-        after = np.array(draw.after(stretch, int(step)), np.int64)
-        return [np.bool_(True), after, *values.values()]
-
-    size = options.batch_size if options.drop_remainder else None
-    dtypes = [tensor_dtype(dtype, kind) for _, dtype, kind in columns.values()]
-    nothing = [
-        np.zeros((size or 0, *shape), "S1" if t == tf.string else t.as_numpy_dtype).astype(
-            object if t == tf.string else t.as_numpy_dtype
-        )
-        for (shape, _, _), t in zip(columns.values(), dtypes, strict=True)
-    ]
-
-    def following(last: Any, _: Any) -> tuple[Any, tuple[Any, ...]]:
-        # The epoch's number is a state that an iterator's checkpoint holds: an iterator that was
-        # restored goes on counting from it.
-        epoch, at, steps = tf.numpy_function(begin, [last], [tf.int64] * 3, stateful=False)
-        epoch, steps = tf.ensure_shape(epoch, ()), tf.ensure_shape(steps, ())
-        return epoch, (epoch, tf.ensure_shape(at, (len(draw.units),)), steps)
-
-    def decoded(epoch: Any, at: Any, steps: Any, step: Any) -> tuple[Any, ...]:
-        more, after, *values = tf.numpy_function(
-            fetch, [epoch, at, steps, step], [tf.bool, tf.int64, *dtypes], stateful=False
-        )
-        for (shape, _, _), value in zip(columns.values(), values, strict=True):
-            value.set_shape((size, *shape))
-        after.set_shape((len(draw.units),))
-        more.set_shape(())
-        return more, epoch, after, dict(zip(columns, values, strict=True))
-
+    @_as_it_stands
     def one_epoch(epoch: Any, at: Any, steps: Any) -> tf.data.Dataset:
-        made = tf.data.Dataset.range(steps).map(lambda k: decoded(epoch, at, steps, k))
-        return made.take_while(lambda more, *_: more)
+        each = _as_it_stands(lambda step: batches.made(epoch, at, steps, step))
+        made = tf.data.Dataset.range(steps).map(each)
+        return made.take_while(_as_it_stands(lambda more, *_: more))
 
     def shaped(_: Any, epoch: Any, after: Any, values: Any) -> tuple[Any, ...]:
-        return epoch, after, sizes(values), shaping.given(values, TensorOperations())
+        return epoch, after, sizes(values), batches.shaping.given(values, TensorOperations())
 
     def given(epoch: int, done: np.ndarray) -> None:
         progress.given(epoch, **dict(zip(draw.units, done.tolist(), strict=True)))
 
     turns = _ENDLESS if options.repeat is True else int(options.repeat)
-    feed = tf.data.Dataset.range(turns).scan(np.int64(-1), following).flat_map(one_epoch)
-    feed = feed.map(shaped, num_parallel_calls=2, deterministic=True)
+    feed = tf.data.Dataset.range(turns).scan(np.int64(-1), _as_it_stands(batches.following))
+    feed = feed.flat_map(one_epoch)
+    # A user's function may be one that only AutoGraph makes into a graph.
+    shape = shaped if options.map is not None else _as_it_stands(shaped)
+    feed = feed.map(shape, num_parallel_calls=2, deterministic=True)
     feed = measured(feed, options.prefetch, stats, given).with_options(pipeline_options(options))
     if length > 0:
         length = -1 if options.repeat is True else length * turns
     return TensorFeed(feed, progress, stats, draw.units, length, failed)
+
+
+class _Batches:
+    """What is drawn, as operations of a graph that call NumPy."""
+
+    def __init__(self, draw: Draw, progress: Progress, stats: Stats, failed: Failure):
+        self._draw, self._progress, self._stats, self._failed = draw, progress, stats, failed
+        self.shaping = draw.shaping()
+        columns = self.shaping.columns()
+        self._size = draw.options.batch_size if draw.options.drop_remainder else None
+        self._shapes = {name: (self._size, *shape) for name, (shape, _, _) in columns.items()}
+        self._dtypes = [tensor_dtype(dtype, kind) for _, dtype, kind in columns.values()]
+        self._nothing = [
+            np.full((self._size or 0, *shape), b"" if t == tf.string else 0, t.as_numpy_dtype)
+            for (shape, _, _), t in zip(columns.values(), self._dtypes, strict=True)
+        ]
+
+    def following(self, last: Any, _: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The stretch after the epoch ``last``, and its epoch as the next state: an iterator's
+        checkpoint holds that, and one that was restored goes on counting from it."""
+        epoch, at, steps = tf.numpy_function(
+            called_by_threads(self._begin), [last], [tf.int64] * 3, stateful=False
+        )
+        epoch, steps = tf.ensure_shape(epoch, ()), tf.ensure_shape(steps, ())
+        return epoch, (epoch, tf.ensure_shape(at, (len(self._draw.units),)), steps)
+
+    def _begin(self, last: Any) -> list[Any]:
+        found = self._draw.stretch(*self._progress.begin(int(last)))
+        return [np.int64(found.epoch), np.array(found.at, np.int64), np.int64(found.steps)]
+
+    def made(self, epoch: Any, at: Any, steps: Any, step: Any) -> tuple[Any, ...]:
+        """Whether there is such a batch, its epoch, what is done after it, and its columns."""
+        more, after, *values = tf.numpy_function(
+            called_by_threads(self._fetch), [epoch, at, steps, step],
+            [tf.bool, tf.int64, *self._dtypes], stateful=False,
+        )  # fmt: skip
+        for shape, value in zip(self._shapes.values(), values, strict=True):
+            value.set_shape(shape)
+        after.set_shape((len(self._draw.units),))
+        more.set_shape(())
+        return more, epoch, after, dict(zip(self._shapes, values, strict=True))
+
+    def _fetch(self, epoch: Any, at: Any, steps: Any, step: Any) -> list[Any]:
+        start, stretch = time.perf_counter(), Stretch(int(epoch), tuple(at.tolist()), int(steps))
+        with self._failed:
+            found = self._draw.batch(stretch, int(step))
+        if found is None:
+            return [np.bool_(False), at, *self._nothing]
+        values = self.shaping.computed(found.values, found.draws, NumpyOperations())
+        self._stats.made(time.perf_counter() - start, found.skipped)
+        after = np.array(self._draw.after(stretch, int(step)), np.int64)
+        return [np.bool_(True), after, *values.values()]
 
 
 class Failure:
@@ -331,11 +346,13 @@ def measured(
         stats.given(waited, records, nbytes, max(0, made[0] - made[1]))
         return np.bool_(True)
 
+    @_as_it_stands
     def counted(epoch: Any, done: Any, sizes: Any, batch: Any) -> tuple[Any, ...]:
         found = tf.numpy_function(note_made, [sizes], tf.int64, stateful=False)
         found.set_shape((2,))
         return epoch, done, found, batch
 
+    @_as_it_stands
     def noted(asked: Any, parts: tuple[Any, ...]) -> Any:
         found = tf.numpy_function(note, [asked, *parts[:3]], tf.bool, stateful=False)
         return tf.ensure_shape(found, ())
@@ -345,7 +362,7 @@ def measured(
         return np.float64(time.perf_counter())
 
     asked = tf.data.Dataset.range(_ENDLESS).map(
-        lambda i: tf.numpy_function(now, [i], tf.float64, stateful=False)
+        _as_it_stands(lambda i: tf.numpy_function(now, [i], tf.float64, stateful=False))
     )
     feed = feed.map(counted)
     if prefetch:
@@ -353,7 +370,7 @@ def measured(
     # A filter, because its result is needed: a stateless operation whose result is not, or can be
     # had without it, is left out.
     feed = tf.data.Dataset.zip((asked, feed)).filter(noted)
-    return feed.map(lambda _, parts: parts[3])
+    return feed.map(_as_it_stands(lambda _, parts: parts[3]))
 
 
 def pipeline_options(options: Options) -> tf.data.Options:
