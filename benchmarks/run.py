@@ -57,7 +57,7 @@ def rows(work: Path, size: int) -> dict[str, list[str]]:
         "load: recipe": [*load, "recipe", str(work / "kept-recipe")],
         "load: load()": [*load, "load", str(work / "kept-scenefeed")],
         "load: load(source='stream')": [*load, "stream", str(work / "kept-scenefeed")],
-        "load: Reader": [*load, "reader", str(work / "kept-scenefeed")],
+        "load: Feed": [*load, "reader", str(work / "kept-scenefeed")],
     }
 
 
