@@ -42,7 +42,7 @@ class Options:
       normalize: {"mean": m, "std": s} or {"min": a, "max": b}, a number or one a band.
       map: a function of a batch (of its parts, with ``as_supervised``), called last.
       on_error: ``"raise"``, or ``"skip"``: leave out records whose checksums fail, and count
-        them (with ``drop_remainder``, repeat others of the batch in their place).
+        them (by index, with ``drop_remainder``, repeat others of the batch in their place).
       checksums: ``"first"``, ``"always"`` or ``"never"``: see ``Reader``.
       cache: ``"memory"`` or a folder: see ``Reader``.
       prefetch: batches made ahead; each costs its size in memory.

@@ -241,12 +241,7 @@ class Records:
             return None
         features = self.source.spec.features
         columns = self.source.columns([k for k, f in features.items() if f.encoding == "scalar"])
-        keep = np.asarray(self.options.where(columns))
-        if keep.shape != (len(self.source),) or keep.dtype != bool:
-            raise DatasetError(
-                f"where: gave {keep.dtype} of shape {keep.shape}, not one boolean for each of "
-                f"{len(self.source)} records"
-            )
+        keep = kept(self.options.where(columns), len(self.source))
         if not keep.any():
             raise DatasetError("where: no record is kept")
         return np.flatnonzero(keep)
@@ -272,6 +267,21 @@ class Records:
         if self.options.augment:
             draws = uniform(self.options.seed, epoch, 1, positions, DRAWS)
         return Batch(self.source.batch(records, self.names), draws, skipped)
+
+
+def kept(found: Any, count: int) -> np.ndarray:
+    """What ``where`` gave, bool (count,).
+
+    Raises:
+      DatasetError: it is something else.
+    """
+    keep = np.asarray(found)
+    if keep.shape != (count,) or keep.dtype != bool:
+        raise DatasetError(
+            f"where: gave {keep.dtype} of shape {keep.shape}, not one boolean for each of "
+            f"{count} records"
+        )
+    return keep
 
 
 def _open(path: str | Path, split: str | None, options: Options, stage: bool) -> Source:

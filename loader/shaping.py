@@ -224,9 +224,11 @@ def _weights(value: Any, spec: DatasetSpec, names: Sequence[str]) -> tuple[str, 
     size = max(size, 1 << 16) if feature.kind == "class" else size
     table = np.ones(size, np.float32)
     for number, weight in ids.items():
+        if not -size <= number < size:
+            raise DatasetError(f"class_weights: {number} of {label!r}: classes go up to {size - 1}")
         table[number] = weight
     for number in feature.ignore:
-        if limits.min <= number <= limits.max:
+        if limits.min <= number <= limits.max and -size <= number < size:
             table[int(number)] = 0
     return label, table
 
@@ -267,7 +269,12 @@ class NumpyOperations:
         return x.astype(numpy_dtype(dtype), copy=False)
 
     def lookup(self, table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        return np.asarray(table[ids])
+        try:
+            return np.asarray(table[ids])
+        except IndexError:
+            raise DatasetError(
+                f"class_weights: labels from {ids.min()} to {ids.max()} are not classes"
+            ) from None
 
     def floor(self, x: np.ndarray) -> np.ndarray:
         return x.astype(np.int64)
@@ -290,7 +297,7 @@ def _packed(x: np.ndarray) -> np.ndarray:
     wide = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}.get(x.shape[3] * x.itemsize)
     if wide is None or not x.flags.c_contiguous:
         return x
-    return x.reshape(*x.shape[:2], -1).view(wide)
+    return x.reshape(*x.shape[:2], x.shape[2] * x.shape[3]).view(wide)
 
 
 def numpy_dtype(name: str) -> Any:

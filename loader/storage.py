@@ -113,13 +113,22 @@ def open_shards(paths: Sequence[str], sizes: Sequence[int]) -> Shards:
     if paths and is_remote(paths[0]):
         return RemoteShards(paths, sizes)
     opened = LocalShards(paths)
-    for path, found, expected in zip(paths, opened.sizes, sizes, strict=True):
-        if found != expected:
+    check_sizes(paths, opened.sizes, sizes)
+    return opened
+
+
+def check_sizes(paths: Sequence[str], found: Sequence[int], expected: Sequence[int]) -> None:
+    """Compares files' bytes with what dataset.json says of them.
+
+    Raises:
+      DatasetError: one has another size.
+    """
+    for path, size, wanted in zip(paths, found, expected, strict=True):
+        if size != wanted:
             raise DatasetError(
-                f"{path}: {found} bytes, dataset.json says {expected}: it is truncated or of "
+                f"{path}: {size} bytes, dataset.json says {wanted}: it is truncated or of "
                 "another conversion; convert or fetch it again"
             )
-    return opened
 
 
 class LocalShards:
@@ -189,7 +198,12 @@ class RemoteShards:
         sizes = np.array(self.sizes)[shards]
         ends = np.minimum(starts + out.shape[1], sizes)
         found = self._ranges(shards.tolist(), starts.tolist(), ends.tolist())
-        for row, data in zip(out, found, strict=True):
+        for row, data, shard in zip(out, found, shards.tolist(), strict=True):
+            if len(data) > len(row):
+                raise DatasetError(
+                    f"{self._urls[shard]}: its server gives whole files, not ranges: read it as a "
+                    "stream, or give cache=FOLDER"
+                )
             row[: len(data)] = np.frombuffer(data, np.uint8)
             row[len(data) :] = 0
 

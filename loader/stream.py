@@ -22,13 +22,14 @@ from .codec import decode_records
 from .options import Options
 from .order import keys, uniform
 from .pool import Pool, Slots
-from .records import Batch, Paths, Stretch
+from .records import Batch, Paths, Stretch, kept
 from .shaping import DRAWS, Shaping
 from .spec import DatasetError, DatasetSpec, Shard
-from .storage import is_remote, join, open_file
+from .storage import check_sizes, is_remote, join, open_file
 
 READ_AT_ONCE = 4  # shards that one stream interleaves
 _UNDER_WAY = 2  # epochs that are read at once: each has a window
+_OBJECTS = 300  # bytes of a held record besides its own: two arrays, and rounding
 PARSED_AT_ONCE = 256  # records whose scalars a filter sees at once
 _NEEDS_INDEX = (
     "cannot be streamed: records must be found by index; give cache=FOLDER or cache='memory' "
@@ -67,9 +68,8 @@ class Stream:
         split = split or "train"
         shards = [s for s in self.spec.split(split).shards if s.num_examples]
         self.files = [join(path, s.path) for s in shards]
-        for file in self.files:
-            if not is_remote(file) and not Path(file).exists():
-                raise DatasetError(f"{file}: the shard is missing: run `scenefeed convert` again")
+        _check_files(self.files, shards)
+        self._holds = {f: s.num_examples for f, s in zip(self.files, shards, strict=True)}
         self._counts = np.array([s.num_examples for s in shards])
         self.held = max(1, options.shuffle_bytes // _record_bytes(self.spec, shards))
         self.identity = {
@@ -144,6 +144,8 @@ class Stream:
         Raises:
           DatasetError: a record is damaged, unless ``on_error="skip"``.
         """
+        if self._process != os.getpid():
+            self._forked()
         with self._lock:
             records = self._next(stretch, step)
             skipped, self._skipped = self._skipped, 0
@@ -161,17 +163,21 @@ class Stream:
     def _next(self, stretch: Stretch, step: int) -> list[np.ndarray] | None:
         """A batch of serialized records, from the reading of its stretch that is under way, where
         that has not passed it; else from the stretch's beginning."""
-        if self._process != os.getpid():  # a fork shares its parent's places in open files
-            self._running, self._process = {}, os.getpid()
         at, through = self._running.pop(stretch, (0, None))
         if through is None or at > step:
+            while len(self._running) >= _UNDER_WAY:  # before another window is filled
+                del self._running[next(iter(self._running))]
             at, through = 0, self._through(stretch)
         records = next(itertools.islice(through, step - at, None), None)
-        if records is not None:
-            while len(self._running) >= _UNDER_WAY:
-                del self._running[next(iter(self._running))]
+        if records is not None and step + 1 < stretch.steps:
             self._running[stretch] = (step + 1, through)
         return records
+
+    def _forked(self) -> None:
+        """A child shares its parent's places in open files, and the lock as it was at that
+        moment. What was open is left as it is: its threads did not come along."""
+        self._parents, self._running, self._process = self._running, {}, os.getpid()
+        self._lock, self._slots, self._pool = threading.Lock(), Slots(), Pool()
 
     def _through(self, stretch: Stretch) -> Iterator[list[np.ndarray]]:
         """This worker's batches of serialized records, from where the stretch begins."""
@@ -204,8 +210,11 @@ class Stream:
             found = mixed(records, max(self.held, size), size, rng)
         else:
             found = iter(lambda: list(itertools.islice(records, size)), [])
-        limit = int(self.batches(streams)[stream]) if self.options.drop_remainder else None
-        return itertools.islice(found, limit)
+        if not self.options.drop_remainder:
+            return found
+        # A filter, or damage, may leave fewer than were counted on.
+        whole = itertools.takewhile(lambda batch: len(batch) == size, found)
+        return itertools.islice(whole, int(self.batches(streams)[stream]))
 
     def _interleaved(self, files: list[str]) -> Iterator[np.ndarray]:
         """Records of several shards in turn."""
@@ -226,9 +235,12 @@ class Stream:
                 yield found
 
     def _records(self, file: str) -> Iterator[np.ndarray]:
+        """A shard's records, as many as dataset.json says."""
+        count = 0
         try:
             with self._open(file, self.spec.compression) as opened:
                 for payload, problem in tfrecord.read_each(opened, file, self._slots.lend):
+                    count += 1
                     if payload is not None:
                         yield payload
                     elif self.options.on_error == "raise":
@@ -237,6 +249,11 @@ class Stream:
                         self._skipped += 1
         except (OSError, EOFError) as e:
             raise DatasetError(f"{file}: cannot be read: {e}: run `scenefeed verify`") from None
+        if count != self._holds[file] and self.options.on_error == "raise":
+            raise DatasetError(
+                f"{file}: {count} records, dataset.json says {self._holds[file]}: it is truncated "
+                "or of another conversion; convert or fetch it again"
+            )
 
     def _kept(
         self, records: Iterator[np.ndarray], where: Callable[..., Any]
@@ -245,7 +262,7 @@ class Stream:
         scalars = [k for k, f in self.spec.features.items() if f.encoding == "scalar"]
         while part := list(itertools.islice(records, PARSED_AT_ONCE)):
             found = where(decode_records(part, self.spec.features, scalars, self._pool.take))
-            keep = np.asarray(found, bool)
+            keep = kept(found, len(part))
             self._slots.give_back(itertools.compress(part, ~keep))
             yield from itertools.compress(part, keep)
 
@@ -282,9 +299,20 @@ def _refuse(options: Options) -> None:
         raise DatasetError(f"where with drop_remainder on several workers {_NEEDS_INDEX}")
 
 
+def _check_files(files: list[str], shards: list[Shard]) -> None:
+    """Raises DatasetError where a local shard is not there, or not the one that was written."""
+    local = [(f, s.num_bytes) for f, s in zip(files, shards, strict=True) if not is_remote(f)]
+    for file, _ in local:
+        if not Path(file).exists():
+            raise DatasetError(f"{file}: the shard is missing: run `scenefeed convert` again")
+    check_sizes([f for f, _ in local], [Path(f).stat().st_size for f, _ in local],
+                [size for _, size in local])  # fmt: skip
+
+
 def _record_bytes(spec: DatasetSpec, shards: list[Shard]) -> int:
-    """A serialized record's, uncompressed."""
+    """What a record takes in a window: serialized, uncompressed, and as Python's objects."""
     if spec.compression == "none":
-        return max(1, sum(s.num_bytes for s in shards) // sum(s.num_examples for s in shards))
+        total, count = sum(s.num_bytes for s in shards), sum(s.num_examples for s in shards)
+        return _OBJECTS + total // max(1, count)
     tensors = [f for f in spec.features.values() if f.encoding == "tensor"]
-    return sum(int(np.prod(f.shape)) * np.dtype(f.dtype).itemsize for f in tensors) + 100
+    return sum(int(np.prod(f.shape)) * np.dtype(f.dtype).itemsize for f in tensors) + 100 + _OBJECTS
