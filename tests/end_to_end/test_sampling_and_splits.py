@@ -9,6 +9,8 @@ import rasterio
 from scenefeed.loader import Reader
 from tests.conftest import errors, scenefeed, write_raster
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 
 

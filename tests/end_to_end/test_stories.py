@@ -20,6 +20,8 @@ from rasterio.vrt import WarpedVRT
 from scenefeed.loader import Reader
 from tests.conftest import ROOT, errors, scenefeed, write_raster
 
+pytestmark = pytest.mark.slow
+
 
 def blocks(page, language):
     text = (ROOT / f"docs/stories/{page}.md").read_text()

@@ -79,6 +79,7 @@ def test_mirrored_strategy_on_two_devices(out):
     assert run(code, out).split() == [str(n)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False])
 def test_multi_worker_mirrored_strategy_in_two_processes(out, own):
     """With shard=(i, n), and with the strategy dividing the feed by itself."""
@@ -180,6 +181,7 @@ def test_the_tf_data_service_with_two_workers(out):
             w.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["index", "stream"])
 def test_a_process_ends_in_the_middle_of_an_epoch(out, source):
     """TensorFlow's threads call into Python; the interpreter must not wait for them for ever."""
