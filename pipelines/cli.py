@@ -111,7 +111,7 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     if not args.verbose:
         runner.quieten()
-    options = runner.pipeline_options(rest)
+    options = runner.pipeline_options(rest, str(out))
     runner.check_paths(options, args.shared_disk, scenes, out=str(out), stage_dir=stage_dir)
     inputs = convert.inputs_fingerprint(config, scenes)
     whole = convert.check_output(out, config, inputs, args.overwrite)
@@ -144,7 +144,7 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
     scenes = convert.staged_scenes(out)
     config, _ = config_from(args, convert.written_config(out))
     convert.check_reshard(config, convert.written_config(out))
-    options = runner.pipeline_options(rest)
+    options = runner.pipeline_options(rest, str(out))
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes)

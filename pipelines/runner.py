@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import io
 import itertools
 import logging
@@ -12,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -29,7 +31,7 @@ from .options import foreign_flags, unknown_flag
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
-def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
+def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
     DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
@@ -37,8 +39,9 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
 
     Args:
       flags: what the command line holds beside our own flags.
+      output: where the dataset goes: of hdfs://, Beam wants to know the server apart.
     """
-    options = PipelineOptions(list(flags))
+    options = PipelineOptions([*_hdfs_flags(output), *flags])
     direct = options.view_as(DirectOptions)
     if _is_local(options):
         named = " ".join(flags)
@@ -47,6 +50,15 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
     return options
+
+
+def _hdfs_flags(output: str) -> list[str]:
+    url = urlsplit(output)
+    if url.scheme != "hdfs":
+        return []
+    user = os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    server = (f"--hdfs_host={url.hostname}", f"--hdfs_port={url.port or 9870}")
+    return [*server, f"--hdfs_user={user}", "--hdfs_full_urls"]
 
 
 def run(build: Any, options: PipelineOptions) -> None:

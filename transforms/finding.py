@@ -59,7 +59,7 @@ def _stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
     watched = [scene.watched() for scene in scenes]
     found = stamps(itertools.chain.from_iterable(watched))
     return [
-        dataclasses.replace(scene, stamps=tuple(f"{p} {found[p]}" for p in paths if p in found))
+        dataclasses.replace(scene, stamps={p: found[p] for p in paths if p in found})
         for scene, paths in zip(scenes, watched, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from rasterio._env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from .errors import SceneError, describe
-from .scenes import Asset
+from .scenes import Asset, SceneFiles
 from .storage import size_of
 
 # What one window of pixels may take, all bands: large enough that blocks are decoded once,
@@ -38,26 +38,21 @@ RASTER_ERRORS = (RasterioError, OSError, ValueError)
 
 
 @contextlib.contextmanager
-def gdal_environment(remote: bool = False) -> Iterator[None]:
-    """GDAL with no code from VRTs; and no network, unless the scene itself is ``remote``."""
+def gdal_environment(scene: SceneFiles | None = None) -> Iterator[None]:
+    """GDAL with no code from VRTs; and no network, unless ``scene`` itself is remote."""
     options: dict[str, Any] = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_SKIP": _NETWORK_DRIVERS}
-    if remote:
-        options |= _REMOTE | _endpoints(os.environ)
+    if scene is not None and scene.remote:
+        # Listing a folder of thousands to look for masks beside the scene is many requests.
+        look = "TRUE" if scene.has_sidecars else "EMPTY_DIR"
+        options |= _REMOTE | {"GDAL_DISABLE_READDIR_ON_OPEN": look} | _endpoints(os.environ)
     else:
         options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = _CURL_NOTHING
     with rasterio.Env(**options):
         yield
 
 
-# A folder's listing would cost more than the two or three requests that it saves; servers that
-# are busy are asked again; of a tiled file, neighbouring blocks come by one request.
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "5",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_MULTIRANGE": "YES",
-    "VSI_CACHE": "NO",
-}
+# Servers that are busy are asked again.
+_REMOTE = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "0.5"}
 
 
 def _endpoints(environ: Mapping[str, str]) -> dict[str, str]:
@@ -73,6 +68,8 @@ def _endpoints(environ: Mapping[str, str]) -> dict[str, str]:
         host = url if "://" in url else f"http://{url}"
         found["CPL_GS_ENDPOINT"] = f"{host.rstrip('/')}/"
         found["GS_NO_SIGN_REQUEST"] = "YES"
+    if user := environ.get("HADOOP_USER_NAME"):
+        found["WEBHDFS_USERNAME"] = user
     return found
 
 

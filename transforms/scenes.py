@@ -61,7 +61,7 @@ class SceneFiles:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     properties: Properties = dataclasses.field(default_factory=dict)
     problem: str = ""
-    stamps: tuple[str, ...] = ()
+    stamps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -71,6 +71,11 @@ class SceneFiles:
     def remote(self) -> bool:
         """Whether any of its files is reached over a network."""
         return any("://" in path for path in (*self.files, *self.labels.values()))
+
+    @property
+    def has_sidecars(self) -> bool:
+        """Whether files were found beside its own, such as masks."""
+        return bool(self.stamps.keys() - {a.path for a in self.assets} - {*self.labels.values()})
 
     def watched(self) -> list[str]:
         """The files whose change makes this another scene: its own, its labels', and those beside
@@ -89,5 +94,5 @@ class SceneFiles:
         """
         lines = [config_digest, self.id, json.dumps(dict(self.properties), sort_keys=True)]
         lines += [f"{a} {a.source}" for a in self.assets]
-        lines += [*self.labels.values(), *self.stamps]
+        lines += [*self.labels.values(), *(f"{p} {s}" for p, s in self.stamps.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -192,7 +192,7 @@ def _stage(
     mask_bytes = sum(np.dtype(f.dtype).itemsize for f in header.columns.values() if f.shape)
     read_bytes = 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(gdal_environment(scene.remote))
+        stack.enter_context(gdal_environment(scene))
         reader = stack.enter_context(SceneReader(scene, config))
         burners: dict[str, Burner] = {}
         for name, label in config.labels.items():

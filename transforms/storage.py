@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ..loader.storage import file_system, is_remote, join
 from .errors import ConfigError, describe
+from .remotepath import RemotePath
 
 SCHEMES = ("s3", "gs", "hdfs")
 
@@ -39,10 +40,7 @@ def path_of(text: str | Path, base: Path | None = None) -> Path:
     _, inner = _system(str(text))
     if not inner.strip("/"):
         raise ConfigError(f"{text}: names no bucket: give {scheme}://BUCKET/PATH")
-    from upath import UPath
-
-    remote: Any = UPath(str(text).rstrip("/"))  # pathlib's methods, not its class
-    return cast(Path, remote)
+    return cast(Path, RemotePath(str(text)))  # pathlib's methods, not its class
 
 
 def absolute(path: Path) -> str:
