@@ -28,12 +28,13 @@ class Request:
 @dataclass
 class Recorder:
     """``refuse`` gets each request before it is passed on; what it returns, status and body, is the
-    answer instead."""
+    answer instead. ``rewrite`` may change its body."""
 
     port: int
     upstream: int = 0
     requests: list[Request] = field(default_factory=list)
     refuse: Callable[[Request], tuple[int, bytes] | None] = lambda request: None
+    rewrite: Callable[[Request, bytes], bytes] = lambda request, body: body
 
     @property
     def sent(self) -> int:
@@ -58,7 +59,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         recorder = self.server.recorder
         request = Request(self.command, self.path, self.headers.get("Range"))
         recorder.requests.append(request)
-        body = self._body()
+        body = recorder.rewrite(request, self._body())
         if refused := recorder.refuse(request):
             request.status, said = refused
             self._head(request.status, [("Content-Length", str(len(said)))])

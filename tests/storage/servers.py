@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.storage.recorder import Recorder, recorder
+from tests.storage.recorder import Recorder, Request, recorder
 
 CACHE = Path(os.environ.get("SCENEFEED_CACHE", "~/.cache/scenefeed")).expanduser()
 VERSITYGW = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
@@ -121,7 +121,7 @@ def gcs(folder: Path) -> Iterator[Server]:
     binary = _built(*FAKE_GCS)
     with recorder() as log:
         log.upstream = _free_port()
-        log.refuse = _denied
+        log.refuse, log.rewrite = _denied, _numbered
         endpoint = f"http://127.0.0.1:{log.port}"
         command = [
             binary, "-scheme", "http", "-host", "127.0.0.1", "-port", log.upstream,
@@ -156,12 +156,21 @@ def gcs(folder: Path) -> Iterator[Server]:
             )
 
 
-def _denied(request) -> tuple[int, bytes] | None:
+def _denied(request: Request) -> tuple[int, bytes] | None:
     if not any(x in request.path for x in ("/b/denied", "/denied/")):
         return None
     words = "Caller does not have storage.objects access to the Google Cloud Storage object."
     error = {"code": 403, "message": words, "errors": [{"message": words, "reason": "forbidden"}]}
     return 403, json.dumps({"error": error}).encode()
+
+
+def _numbered(request: Request, body: bytes) -> bytes:
+    """Google's own client sends batches whose parts have no Content-ID, as Google allows and
+    fake-gcs-server skips without a word."""
+    if not request.path.startswith("/batch/"):
+        return body
+    kind = b"Content-Type: application/http\n"
+    return body.replace(kind, kind + b"Content-ID: <part>\n")
 
 
 @contextlib.contextmanager
