@@ -99,18 +99,17 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
     from ..transforms.errors import ConfigError
     from ..transforms.finding import find_scenes
-
-    scenes = find_scenes(config, base)
-    if not args.output:
-        raise ConfigError("--output is empty: give a folder")
     from ..transforms.storage import absolute, path_of
     from . import convert, runner
     from .results import Run
 
-    out = path_of(absolute(path_of(args.output)))
-    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     if not args.verbose:
         runner.quieten()
+    scenes = find_scenes(config, base)
+    if not args.output:
+        raise ConfigError("--output is empty: give a folder")
+    out = path_of(absolute(path_of(args.output)))
+    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     options = runner.pipeline_options(rest, str(out))
     runner.check_paths(options, args.shared_disk, scenes, out=str(out), stage_dir=stage_dir)
     inputs = convert.inputs_fingerprint(config, scenes)

@@ -22,7 +22,7 @@ from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import StagedScene
-from ..transforms.storage import check_bucket, is_remote, join, path_of, sizes
+from ..transforms.storage import check_bucket, is_remote, join, names_in, path_of, sizes
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
@@ -106,7 +106,7 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
         return False
     if not (out / FILE_NAME).exists():
         ours = (out / STAGE).exists() or (out / METRICS).exists()
-        if not ours and any((out / RECORDS).glob("*.tfrecord")):
+        if not ours and any(n.endswith(".tfrecord") for n in names_in(out / RECORDS)):
             raise ConfigError(
                 f"--output {out}: its {RECORDS}/ holds something else's files: choose another "
                 "folder, or replace them with --overwrite"

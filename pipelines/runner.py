@@ -133,7 +133,7 @@ def process_count(options: PipelineOptions) -> int:
 
 def quieten() -> None:
     """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
-    for name in ("apache_beam", "rasterio", "root", "py.warnings"):
+    for name in ("apache_beam", "rasterio", "root", "py.warnings", "gcsfs", "s3fs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

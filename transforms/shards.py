@@ -30,6 +30,7 @@ from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .gathering import gather, tensor_bytes
 from .storage import create_remote, is_remote
+from .storage import sizes as file_sizes
 
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
@@ -301,12 +302,11 @@ def _rename(sink: Any, init: str, paths: list[str], sizes: list[int]) -> list[st
     """
     list(sink.finalize_write(init, paths, None))
     finals = [sink._get_final_name(number, len(paths)) for number in range(len(paths))]
+    found = file_sizes(finals)
     for final, size in zip(finals, sizes, strict=True):
-        found = FileSystems.match([final])[0].metadata_list
-        if len(found) != 1 or found[0].size_in_bytes != size:
-            arrived = found[0].size_in_bytes if found else "no"
+        if found.get(final) != size:
             raise JobError(
-                f"{final}: {arrived} bytes arrived of {size}: the rename failed; "
+                f"{final}: {found.get(final, 'no')} bytes arrived of {size}: the rename failed; "
                 "check the disk and run the same command again"
             )
     return finals

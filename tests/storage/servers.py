@@ -19,7 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.storage.recorder import Recorder, Request, recorder
@@ -42,7 +42,6 @@ class Server:
       root: such as ``s3://bucket``.
       denied: a root of the same kind on which the credentials in ``env`` get 403.
       env: what the clients need in their environment.
-      options: Beam's flags, where the environment is not enough.
       log: every request since the start.
     """
 
@@ -53,7 +52,6 @@ class Server:
     put: Callable[[str, Path], None]
     get: Callable[[str], bytes]
     list: Callable[[], list[str]]
-    options: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -90,9 +88,6 @@ def s3(folder: Path) -> Iterator[Server]:
                     "AWS_SECRET_ACCESS_KEY": "user-secret",
                     "AWS_DEFAULT_REGION": "us-east-1",
                     "AWS_ENDPOINT_URL": endpoint,  # boto3, s3fs
-                    "AWS_S3_ENDPOINT": f"127.0.0.1:{log.port}",  # GDAL, without http://
-                    "AWS_HTTPS": "NO",
-                    "AWS_VIRTUAL_HOSTING": "FALSE",
                     "AWS_EC2_METADATA_DISABLED": "true",
                 },
                 log=log,
@@ -143,8 +138,6 @@ def gcs(folder: Path) -> Iterator[Server]:
                 denied="gs://denied",
                 env={
                     "STORAGE_EMULATOR_HOST": endpoint,  # google-cloud-storage, gcsfs
-                    "CPL_GS_ENDPOINT": f"{endpoint}/",  # GDAL
-                    "GS_NO_SIGN_REQUEST": "YES",
                     "NO_GCE_CHECK": "true",  # google-auth: no metadata server
                 },
                 log=log,
@@ -211,12 +204,10 @@ def hdfs(folder: Path) -> Iterator[Server]:
                 _http(f"{url}/{name}?{query}", b"", "PUT")
             _http(f"{url}/bucket?op=SETPERMISSION&permission=777&user.name=owner", b"", "PUT")
             log.requests.clear()
-            port = str(log.port)
             yield Server(
-                root="hdfs://bucket",
-                denied="hdfs://denied",
-                env={"WEBHDFS_USERNAME": "user"},  # GDAL
-                options=["--hdfs_host=127.0.0.1", f"--hdfs_port={port}", "--hdfs_user=user"],
+                root=f"hdfs://127.0.0.1:{log.port}/bucket",
+                denied=f"hdfs://127.0.0.1:{log.port}/denied",
+                env={"HADOOP_USER_NAME": "user"},
                 log=log,
                 put=put,
                 get=lambda name: _http(f"{url}/bucket/{name}?op=OPEN&user.name=user"),
