@@ -204,10 +204,16 @@ def test_gdal_asks_a_busy_server_again(s3, large, monkeypatch):
         return (503, b"") if request.range and left[0] >= 0 else None
 
     monkeypatch.setattr(s3.log, "refuse", busy)
-    options = {"GDAL_HTTP_MAX_RETRY": 5, "GDAL_HTTP_RETRY_DELAY": 0.1}
-    with rasterio.Env(**options), rasterio.open("/vsis3/bucket/busy/large.tif") as scene:
-        np.testing.assert_array_equal(scene.read(1, window=WINDOW), pixels)
-    assert left[0] < 0
+    options = {"GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.1}
+    url = "/vsis3/bucket/busy/large.tif"
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", **options):
+        with rasterio.open(url) as scene:
+            np.testing.assert_array_equal(scene.read(1, window=WINDOW), pixels)
+        assert left[0] < 0
+        with rasterio.open(url) as scene:
+            left[0] = 1000  # for good: an error, never pixels that it made up
+            with pytest.raises(rasterio.errors.RasterioIOError, match="Read failed"):
+                scene.read(1, window=Window(0, 0, 300, 300))
 
 
 @pytest.mark.parametrize(("name", "driver"), [("s3", "s3fs"), ("gcs", "gcsfs"), ("hdfs", "fsspec")])
