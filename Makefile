@@ -86,9 +86,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 lock:
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tensorflow --extra dev pyproject.toml -o requirements.lock
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
 
 clean:
 	rm -rf $(VENV) .venv-tfio .venv-frameworks $(DEMO) build dist *.egg-info

@@ -118,9 +118,8 @@ class StageReader:
         return {}
 
 
-def chunk_layout(dataset: Any) -> tuple[np.ndarray, int, int]:
-    """Where each chunk of an uncompressed HDF5 dataset lies in its file, int64 (chunks,);
-    patches a chunk, and bytes a patch."""
+def patch_offsets(dataset: Any) -> np.ndarray:
+    """Where each patch of an uncompressed HDF5 dataset begins in its file, int64 (N,)."""
     per_chunk = dataset.chunks[0]
     offsets = np.zeros(-(-dataset.shape[0] // per_chunk), np.int64)
 
@@ -130,15 +129,14 @@ def chunk_layout(dataset: Any) -> tuple[np.ndarray, int, int]:
     if len(offsets):
         dataset.id.chunk_iter(note)
     size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
-    return offsets, per_chunk, size
+    index = np.arange(len(dataset))
+    return np.asarray(offsets[index // per_chunk] + index % per_chunk * size)
 
 
 def _patches(dataset: Any, feature: Feature) -> np.ndarray:
     if dataset.shape[1:] != feature.shape or str(dataset.dtype) != feature.dtype:
         raise KeyError(f"{dataset.name} is {dataset.dtype} {dataset.shape[1:]}, not as expected")
-    offsets, per_chunk, size = chunk_layout(dataset)
-    index = np.arange(len(dataset))
-    return np.asarray(offsets[index // per_chunk] + index % per_chunk * size)
+    return patch_offsets(dataset)
 
 
 def _spec(folder: Path, first: Path) -> DatasetSpec:

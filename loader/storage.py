@@ -6,6 +6,7 @@ knows which it is.
 
 from __future__ import annotations
 
+import getpass
 import os
 import resource
 import weakref
@@ -53,13 +54,19 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         import fsspec
 
+        if url.startswith("hdfs://"):  # by WebHDFS: fsspec's own needs a Java installation
+            url = f"web{url}" if "@" in url else f"webhdfs://{_hadoop_user()}@{url[7:]}"
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
         return found
     except (ImportError, ValueError) as e:
         raise DatasetError(
-            f"{url}: cannot be opened ({e}): pip install 'scenefeed[remote]' and fsspec's driver "
-            "for it (s3fs, gcsfs, pyarrow for hdfs)"
+            f"{url}: cannot be opened ({e}): pip install 'scenefeed[remote]', or fsspec's driver "
+            "for it"
         ) from None
+
+
+def _hadoop_user() -> str:
+    return os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
 
 
 def read_file(path: str | Path) -> bytes:

@@ -38,7 +38,7 @@ def check(
     Raises:
       DatasetError: no complete dataset, or no such split.
     """
-    spec = DatasetSpec.load(folder)
+    spec = DatasetSpec.load(str(folder))
     chosen = split or max(spec.splits, key=lambda k: spec.splits[k].num_examples)
     count = spec.split(chosen).num_examples
     results = _conversion(folder, convert_mb_per_s, memory_gib)
@@ -111,7 +111,7 @@ def _result(
 def _reader_batches(folder: Path, split: str, batch_size: int) -> Iterator[Any]:
     import numpy as np
 
-    reader = Reader(folder, split)
+    reader = Reader(str(folder), split)
     for epoch in itertools.count():
         order = np.random.default_rng(epoch).permutation(len(reader))
         if len(order) < batch_size:
@@ -124,7 +124,7 @@ def _load_batches(folder: Path, split: str, batch_size: int) -> Iterator[Any]:
     with _silent_stderr():
         from ..loader.tfdata import load
 
-    feed = load(folder, split, batch_size=batch_size)
+    feed = load(str(folder), split, batch_size=batch_size)
     if len(feed) == 1:
         feed = feed.unbatch().repeat().batch(batch_size)
     else:

@@ -103,15 +103,20 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     scenes = find_scenes(config, base)
     if not args.output:
         raise ConfigError("--output is empty: give a folder")
-    out = Path(args.output).absolute()
+    from ..transforms.storage import absolute, path_of
     from . import convert, runner
     from .results import Run
 
+    out = path_of(absolute(path_of(args.output)))
+    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     if not args.verbose:
         runner.quieten()
-    options = runner.pipeline_options(rest)
+    options = runner.pipeline_options(rest, str(out))
+    runner.check_paths(options, args.shared_disk, scenes, out=str(out), stage_dir=stage_dir)
     inputs = convert.inputs_fingerprint(config, scenes)
     whole = convert.check_output(out, config, inputs, args.overwrite)
+    if stage_dir:
+        convert.check_folder("--stage_dir", path_of(stage_dir))
     if args.dry_run:
         from .dry_run import dry_run
 
@@ -122,23 +127,24 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
         _write_json(args.json, metrics)
         return _too_many_failed(out, metrics, args.max_failed)
     workers, processes = runner.worker_count(options), runner.process_count(options)
-    run = Run(str(out), config, inputs, started, workers, processes, args.drop_stage)
+    run = Run(str(out), config, inputs, started, workers, processes, args.drop_stage, stage_dir)
     metrics = _execute(run, options, convert.convert_pipeline(run, scenes), len(scenes))
     _write_json(args.json, metrics)
     return _conclude(out, metrics, args.max_failed)
 
 
 def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from ..transforms.storage import absolute, path_of
     from . import convert, runner
     from .results import Run
 
     if not args.verbose:
         runner.quieten()
-    out = Path(args.output).absolute()
+    out = path_of(absolute(path_of(args.output)))
     scenes = convert.staged_scenes(out)
     config, _ = config_from(args, convert.written_config(out))
     convert.check_reshard(config, convert.written_config(out))
-    options = runner.pipeline_options(rest)
+    options = runner.pipeline_options(rest, str(out))
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes)
@@ -148,16 +154,17 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
 
 def _execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
+    from ..transforms.storage import path_of
     from . import convert, results, runner
     from .progress import progress
 
-    out = Path(run.out)
-    results.begin(out)
+    out = path_of(run.out)
+    results.begin(run)
     try:
-        with progress(out, scenes):
+        with progress(run, scenes):
             runner.run(build, options)
     except BaseException:
-        results.remove_temporaries(out)
+        results.remove_temporaries(run)
         raise
     return convert.read_metrics(out)
 
@@ -210,10 +217,11 @@ def _why_empty(metrics: dict[str, Any]) -> str:
 
 
 def _verify(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from ..transforms.storage import path_of
     from .summary import verify_lines
     from .verify import verify
 
-    report = verify(Path(args.output))
+    report = verify(path_of(args.output))
     _write_json(args.json, report)
     for problem in report["problems"][:20]:
         print(f"scenefeed: {problem}", file=sys.stderr)
@@ -230,10 +238,11 @@ def _verify(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
 
 def _check(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from ..transforms.storage import path_of
     from .check import check, table
 
     report = check(
-        Path(args.output), args.split, args.batch_size,
+        path_of(args.output), args.split, args.batch_size,
         args.convert_mb_per_s, args.load_seconds, args.memory_gib,
     )  # fmt: skip
     _write_json(args.json, report)

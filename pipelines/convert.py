@@ -22,6 +22,7 @@ from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import StagedScene
+from ..transforms.storage import check_bucket, is_remote, join, path_of, sizes
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
@@ -31,7 +32,7 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
     def build(pipeline: Any) -> None:
         planned = pipeline | "Scenes" >> beam.Create(list(scenes)) | "Plan" >> Plan(run.config)
         layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
-        staged = planned.main | "Stage" >> Stage(run.config, f"{run.out}/{STAGE}", layout)
+        staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout)
         dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
         _write_and_finish(pipeline, run, staged.main, layout, dead)
 
@@ -52,7 +53,7 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
             | "Headers" >> beam.Map(_as_planned)
             | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
         )
-        kept = [DeadLetter.from_json(line) for line in read_lines(Path(run.out) / ERRORS)]
+        kept = [DeadLetter.from_json(line) for line in read_lines(path_of(run.out) / ERRORS)]
         dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept)
         _write_and_finish(pipeline, run, staged, layout, dead)
 
@@ -66,7 +67,7 @@ def read_lines(path: Path) -> list[str]:
 def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any) -> None:
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
-    shards = staged | "Write" >> AssignAndWrite(run.config, f"{run.out}/{RECORDS}", layout)
+    shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout)
     (
         pipeline
         | "Once" >> beam.Create([None])
@@ -100,15 +101,7 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
     Raises:
       ConfigError: it holds another configuration's, or cannot be written.
     """
-    if glob.has_magic(str(out)):
-        raise ConfigError(
-            f"--output {out}: Beam takes *, ? and [ for patterns: choose another name"
-        )
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--output {out}: is a file: give a folder")
-    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise ConfigError(f"--output {out}: {parent} cannot be written: choose another folder")
+    check_folder("--output", out)
     if overwrite:
         return False
     if not (out / FILE_NAME).exists():
@@ -120,7 +113,7 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
             )
         return False
     try:
-        spec = DatasetSpec.load(out)
+        spec = DatasetSpec.load(str(out))
     except DatasetError as e:
         raise ConfigError(f"{e}; or replace it with --overwrite") from None
     difference = _difference(spec.config, config.resolved())
@@ -131,10 +124,30 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
         )
     # A scene that failed may have failed by the machine's fault: it is tried again.
     failed = read_metrics(out)["scenes"]["failed"]
-    return not failed and spec.inputs == inputs and all(
-        _size(out / shard.path) == shard.num_bytes
-        for split in spec.splits.values() for shard in split.shards
-    )  # fmt: skip
+    if failed or spec.inputs != inputs:
+        return False
+    shards = {join(out, s.path): s for split in spec.splits.values() for s in split.shards}
+    return sizes(shards) == {path: shard.num_bytes for path, shard in shards.items()}
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """That files can be written below a folder, which need not be there.
+
+    Raises:
+      ConfigError: they cannot.
+    """
+    if glob.has_magic(str(folder)):
+        raise ConfigError(
+            f"{flag} {folder}: Beam takes *, ? and [ for patterns: choose another name"
+        )
+    if is_remote(folder):
+        check_bucket(flag, folder)
+        return
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{flag} {folder}: is a file: give a folder")
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {parent} cannot be written: choose another folder")
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:
@@ -148,10 +161,6 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
     return f"{path} was {json.dumps(old)}, now {json.dumps(new)}"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
-
-
 def staged_scenes(out: Path) -> list[StagedScene]:
     """The scenes of a dataset whose stage files are still there.
 
@@ -161,9 +170,11 @@ def staged_scenes(out: Path) -> list[StagedScene]:
     path = out / SCENES
     if not path.exists():
         raise ConfigError(f"{path}: not there: {out} was not written by `scenefeed convert`")
-    scenes = [StagedScene.from_json(line, out) for line in path.read_text().splitlines()]
+    lines = path.read_text().splitlines()
+    scenes = [StagedScene.from_json(line, str(out)) for line in lines]
+    there = sizes(s.path for s in scenes)
     for scene in scenes:
-        if not Path(scene.path).exists():
+        if scene.path not in there:
             raise ConfigError(
                 f"{scene.path}: the stage file is gone (--drop_stage removes them): convert again"
             )
@@ -190,7 +201,7 @@ def written_config(out: Path) -> dict[str, Any]:
       DatasetError: it holds neither dataset.json nor metrics.json.
     """
     if (out / FILE_NAME).exists():
-        return DatasetSpec.load(out).config
+        return DatasetSpec.load(str(out)).config
     return dict(read_metrics(out)["config"])
 
 

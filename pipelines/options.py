@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..loader.storage import is_remote
+
 # Each flag, and the YAML key that it wins over.
 CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
     "name": ("name",),
@@ -116,6 +118,11 @@ def _add_convert(commands: Any) -> None:
     p.add_argument("--max_failed", type=_from_zero, default=0, metavar="N",
                    help="scenes that may fail before the exit code is 1 (default 0)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
+    p.add_argument("--stage_dir", metavar="DIR",
+                   help="where stage files go: a folder or a URL that all workers see "
+                   "(default OUT/stage)")  # fmt: skip
+    p.add_argument("--shared_disk", action="store_true",
+                   help="workers of a cluster see this machine's paths (NFS, or one machine)")  # fmt: skip
     p.add_argument("--drop_stage", action="store_true", help="remove the stage files at the end")
     _add_verbose(p)
     scenes = p.add_argument_group("scenes and cleaning")
@@ -325,6 +332,8 @@ def layer(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _from_here(path: str) -> str:
     """A scene of the command line, which may be a pattern, as an absolute one."""
+    if is_remote(path):
+        return path
     expanded = os.path.expanduser(path)
     if os.path.isabs(expanded) or not glob.has_magic(path):
         return os.path.join(os.getcwd(), expanded)

@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .results import RECORDS, STAGE
+from ..transforms.storage import is_remote, names_in, path_of
+from .results import RECORDS, Run
+
+_REMOTE_SECONDS = 10  # between looks at a remote folder
 
 
 @contextlib.contextmanager
-def progress(out: Path, scenes: int) -> Iterator[None]:
+def progress(run: Run, scenes: int) -> Iterator[None]:
     """A line on standard error that tells what is staged and written; nothing off a terminal."""
     if not sys.stderr.isatty():
         yield
         return
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(out, scenes, done), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(run, scenes, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -28,23 +31,34 @@ def progress(out: Path, scenes: int) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(out: Path, scenes: int, done: threading.Event) -> None:
+def _watch(run: Run, scenes: int, done: threading.Event) -> None:
     # Standard error may be redirected while a job runs; the terminal is where it was at first.
     start, terminal = time.monotonic(), sys.__stderr__
-    while not done.wait(0.25):
-        line = _line(out, scenes, time.monotonic() - start)
+    remote = is_remote(run.out) or is_remote(run.stage)
+    look = _remote_line if remote else _local_line
+    while not done.wait(_REMOTE_SECONDS if remote else 0.25):
+        line = look(run, scenes, time.monotonic() - start)
         print(f"\r\x1b[2K{line}", end="", file=terminal, flush=True)
     print("\r\x1b[2K", end="", file=terminal, flush=True)
 
 
-def _line(out: Path, scenes: int, seconds: float) -> str:
-    staged = list((out / STAGE).glob("*.h5"))
-    stage_mb = _megabytes((out / STAGE).glob(".*.tmp")) + _megabytes(iter(staged))
-    record_mb = _megabytes((out / RECORDS).rglob("*.tfrecord"))
+def _local_line(run: Run, scenes: int, seconds: float) -> str:
+    stage, records = Path(run.stage), Path(run.out) / RECORDS
+    staged = list(stage.glob("*.h5"))
+    stage_mb = _megabytes(stage.glob(".*.tmp")) + _megabytes(iter(staged))
+    record_mb = _megabytes(records.rglob("*.tfrecord"))
     parts = [f"{seconds:4.0f} s", f"staged {len(staged)} of {scenes} scenes, {stage_mb:,.0f} MB"]
     if record_mb:
         parts.append(f"records {record_mb:,.0f} MB")
     return "  ".join(parts)
+
+
+def _remote_line(run: Run, scenes: int, seconds: float) -> str:
+    """Staged scenes alone: listing an archive is a request for each 1,000 names."""
+    with contextlib.suppress(OSError):
+        staged = sum(name.endswith(".npz") for name in names_in(path_of(run.stage)))
+        return f"{seconds:4.0f} s  staged {staged} of {scenes} scenes"
+    return f"{seconds:4.0f} s"
 
 
 def _megabytes(paths: Iterator[Path]) -> float:

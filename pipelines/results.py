@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import re
 import resource
-import shutil
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..loader.index import record_files
 from ..loader.spec import FILE_NAME, DatasetSpec, Feature, Shard, Split
+from ..transforms.storage import is_remote, join, names_in, path_of, remove, write_text
 
 if TYPE_CHECKING:  # verify takes names of files from here, and should not load Beam for them
     from ..transforms.config import Config
@@ -34,13 +32,14 @@ class Run:
     """What stays the same through one run.
 
     Attributes:
-      out: the dataset's folder.
+      out: the dataset's folder, a path or a URL.
       config: the configuration.
       inputs: fingerprint of inputs and configuration.
       started: seconds since the epoch.
       workers: on this machine, 0 where a cluster decides.
       processes: how many of them are processes of their own.
       drop_stage: remove the stage files at the end.
+      stage_dir: where stage files go; "" for their place in ``out``.
     """
 
     out: str
@@ -50,6 +49,11 @@ class Run:
     workers: int
     processes: int = 0
     drop_stage: bool = False
+    stage_dir: str = ""
+
+    @property
+    def stage(self) -> str:
+        return self.stage_dir or join(self.out, STAGE)
 
 
 def finish(
@@ -63,16 +67,16 @@ def finish(
     Returns:
       The metrics.
     """
-    out, config = Path(run.out), run.config
+    out, config = path_of(run.out), run.config
     scenes = sorted(scenes, key=lambda s: s.id)
     dead = sorted(dead, key=lambda d: (d.scene, d.step))
     shards = sorted(shards, key=lambda s: (config.splits.index(s.split), s.number))
-    write_text(out / SCENES, "".join(s.to_json() + "\n" for s in scenes))
+    write_text(out / SCENES, "".join(s.to_json(run.out) + "\n" for s in scenes))
     write_text(out / ERRORS, "".join(d.to_json() + "\n" for d in dead))
     splits = {
         name: Split.of(
             Shard(
-                os.path.relpath(s.path, out), s.num_examples, s.num_bytes, s.sha256,
+                s.path.removeprefix(f"{run.out}/"), s.num_examples, s.num_bytes, s.sha256,
                 s.record_bytes,
             )
             for s in shards if s.split == name
@@ -88,7 +92,7 @@ def finish(
     if whole:
         _remove_strays(out, spec)
         if run.drop_stage:
-            shutil.rmtree(out / STAGE, ignore_errors=True)
+            remove(run.stage)
         write_text(out / FILE_NAME, spec.to_json())
     return metrics
 
@@ -164,7 +168,7 @@ def _conversion(
     if fresh and len(fresh) == len(scenes):
         return {"source_bytes": source, "seconds": wall, "mb_per_s": source / wall / 1e6}
     try:
-        before = json.loads((Path(run.out) / METRICS).read_text()).get("conversion")
+        before = json.loads((path_of(run.out) / METRICS).read_text()).get("conversion")
     except (OSError, ValueError):
         return None
     return before if isinstance(before, dict) else None
@@ -193,30 +197,25 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name, then renames: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def begin(out: Path) -> None:
+def begin(run: Run) -> None:
     """Makes the output folder ready: from here on the dataset is incomplete."""
-    for folder in (out, out / RECORDS, out / STAGE):
-        folder.mkdir(parents=True, exist_ok=True)
-    (out / FILE_NAME).unlink(missing_ok=True)
-    remove_temporaries(out)
+    out = path_of(run.out)
+    for folder in (out, out / RECORDS, path_of(run.stage)):
+        if not is_remote(folder):  # object stores know no folders
+            folder.mkdir(parents=True, exist_ok=True)
+    remove(out / FILE_NAME)
+    remove_temporaries(run)
 
 
-def remove_temporaries(out: Path) -> None:
+def remove_temporaries(run: Run) -> None:
     """Removes what a run that broke off left under temporary names."""
-    for stray in (*out.glob(".*.tmp"), *(out / STAGE).glob(".*.tmp")):
-        stray.unlink(missing_ok=True)
-    for stray in (out / RECORDS).glob("beam-temp-*"):
-        shutil.rmtree(stray, ignore_errors=True)
+    out, stage = path_of(run.out), path_of(run.stage)
+    for folder in (f for f in (out, stage) if not is_remote(f)):
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink(missing_ok=True)
+    for name in names_in(out / RECORDS):
+        if name.startswith("beam-temp-"):
+            remove(out / RECORDS / name)
 
 
 def _remove_strays(out: Path, spec: DatasetSpec) -> None:
@@ -224,6 +223,6 @@ def _remove_strays(out: Path, spec: DatasetSpec) -> None:
     indexes of its shards."""
     named = {Path(path).name for path in record_files(spec)}
     ours = re.compile(rf"({'|'.join(spec.splits)})-\d{{5}}-of-\d{{5}}\.(tfrecord|idx)")
-    for path in (out / RECORDS).iterdir():
-        if ours.fullmatch(path.name) and path.name not in named:
-            path.unlink()
+    for name in names_in(out / RECORDS):
+        if ours.fullmatch(name) and name not in named:
+            remove(out / RECORDS / name)

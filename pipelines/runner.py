@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import io
+import itertools
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)  # fmt: skip
 
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
+from ..transforms.scenes import SceneFiles
+from ..transforms.storage import is_remote
 from .options import foreign_flags, unknown_flag
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
-def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
+def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
     DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
@@ -29,8 +39,9 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
 
     Args:
       flags: what the command line holds beside our own flags.
+      output: where the dataset goes: of hdfs://, Beam wants to know the server apart.
     """
-    options = PipelineOptions(list(flags))
+    options = PipelineOptions([*_hdfs_flags(output), *flags])
     direct = options.view_as(DirectOptions)
     if _is_local(options):
         named = " ".join(flags)
@@ -39,6 +50,15 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
     return options
+
+
+def _hdfs_flags(output: str) -> list[str]:
+    url = urlsplit(output)
+    if url.scheme != "hdfs":
+        return []
+    user = os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    server = (f"--hdfs_host={url.hostname}", f"--hdfs_port={url.port or 9870}")
+    return [*server, f"--hdfs_user={user}", "--hdfs_full_urls"]
 
 
 def run(build: Any, options: PipelineOptions) -> None:
@@ -58,11 +78,44 @@ def run(build: Any, options: PipelineOptions) -> None:
     own = io.StringIO() if _is_quiet() else sys.stderr
     try:
         with contextlib.redirect_stderr(own):
-            state = pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            try:
+                state = result.wait_until_finish()
+            except KeyboardInterrupt:
+                result.cancel()  # a cluster would go on without us
+                raise
     except Exception as e:
         raise JobError(_innermost(e)) from e
     if state not in (None, "DONE"):
         raise JobError(f"the job ended in state {state}: see the runner's own log")
+
+
+def check_paths(
+    options: PipelineOptions, shared_disk: bool, scenes: Iterable[SceneFiles], **folders: str
+) -> None:
+    """That workers can see what the job names: a cluster's have disks of their own.
+
+    Args:
+      options: Beam's.
+      shared_disk: the user says that they see this machine's paths.
+      scenes: all scenes.
+      folders: other paths, by the name of their flag; "" for none.
+
+    Raises:
+      ConfigError: a path is on this machine, and the workers are not.
+    """
+    environment = options.view_as(PortableOptions).environment_type
+    if shared_disk or _is_local(options) or environment == "LOOPBACK":
+        return
+    named = [(f"--{flag}", path) for flag, path in folders.items() if path]
+    files = (("scene", f) for s in scenes for f in (*s.files, *s.labels.values()))
+    for what, path in itertools.chain(named, files):
+        if not is_remote(path):
+            raise ConfigError(
+                f"{what} {path}: is on this machine, where the workers of "
+                f"{options.view_as(StandardOptions).runner} cannot see it: put it on s3://, gs:// "
+                "or hdfs://, or say --shared_disk where every worker mounts that path"
+            )
 
 
 def worker_count(options: PipelineOptions) -> int:

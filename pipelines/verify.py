@@ -22,7 +22,9 @@ from ..loader import tfrecord
 from ..loader.codec import decode_batch
 from ..loader.index import SUFFIX, index_path, parse_index, record_files
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Shard
+from ..loader.storage import open_file
 from ..transforms.hashing import patch_hashes
+from ..transforms.storage import names_in, size_of
 from .results import SCENES
 from .separation import Gap, gaps, read_georeferences
 
@@ -55,7 +57,7 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
       DatasetError: there is no complete dataset to verify.
     """
-    start, spec = time.perf_counter(), DatasetSpec.load(folder)
+    start, spec = time.perf_counter(), DatasetSpec.load(str(folder))
     shards = [(name, s) for name, split in spec.splits.items() for s in split.shards]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         findings = list(pool.map(lambda item: _verify_shard(folder, item[1], spec), shards))
@@ -179,10 +181,10 @@ def _against_itself(folder: Path, spec: DatasetSpec) -> list[str]:
 
 def _verify_shard(folder: Path, shard: Shard, spec: DatasetSpec) -> _Findings:
     found = _Findings()
-    path = folder / shard.path
+    path = str(folder / shard.path)
     try:
-        with path.open("rb") as raw:
-            size = os.fstat(raw.fileno()).st_size
+        size = size_of(path)
+        with open_file(path, "none") as raw:
             if size != shard.num_bytes:
                 found.problems.append(
                     f"{shard.path}: {size} bytes, dataset.json says {shard.num_bytes}"
@@ -321,9 +323,9 @@ def _opened(file: _Hashing, compression: str) -> BinaryIO:
 
 
 def _strays(folder: Path, named: set[str]) -> list[str]:
-    found = sorted(p for p in (folder / "records").glob("*") if p.suffix in (".tfrecord", SUFFIX))
+    found = [n for n in names_in(folder / "records") if n.endswith((".tfrecord", SUFFIX))]
     return [
-        f"records/{p.name}: " + ("of no shard" if p.suffix == SUFFIX else "not named")
+        f"records/{n}: " + ("of no shard" if n.endswith(SUFFIX) else "not named")
         + f" in {FILE_NAME}"
-        for p in found if f"records/{p.name}" not in named
+        for n in found if f"records/{n}" not in named
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from .choosing import Choice
 from .config import Config
 from .hashing import key_hash, patch_hashes
+from .stagefile import Contents
 from .staging import StagedScene
 
 # How many stage files one shard may draw from. Past it, scenes form groups with shards of their
@@ -41,17 +42,21 @@ class Pointers:
     Attributes:
       scene_id: the scene.
       path: its stage file.
-      index: positions in the stage file, int32 (N,).
       rows, cols: their corners, int32 (N,).
       order: each patch's place in the global shuffle, uint64 (N,).
+      offsets: by tensor, where each patch's bytes begin in the file, int64 (N,).
+      values: each scalar's values (N,).
+      texts: scalars that are the same text for the whole scene.
     """
 
     scene_id: str
     path: str
-    index: np.ndarray
     rows: np.ndarray
     cols: np.ndarray
     order: np.ndarray
+    offsets: Mapping[str, np.ndarray]
+    values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def plan_shards(
@@ -99,42 +104,51 @@ def _spread(scenes: Mapping[str, int], shards: int, seed: int) -> SplitPlan:
 
 
 def assign_scene(
-    scene: StagedScene, choice: Choice, plans: Mapping[str, SplitPlan], config: Config
-) -> Iterator[tuple[str, int, Pointers]]:
+    scene: StagedScene, choice: Choice, plans: Mapping[str, SplitPlan],
+    found: Contents, config: Config,
+) -> Iterator[tuple[str, int, Pointers]]:  # fmt: skip
     """Yields (split, shard, pointers) for one scene.
 
     A patch's place is a 64-bit hash of (seed, key): its upper half chooses the shard among its
     group's, the whole orders records within the shard.
+
+    Args:
+      scene: the scene.
+      choice: its patches' splits.
+      plans: every split's shards.
+      found: what its stage file holds.
+      config: the configuration.
     """
     rows, cols = choice.rows, choice.cols
     order = patch_hashes(config.records.seed, "order", scene.id, rows, cols)
     for number, split in enumerate(config.splits):
-        index = np.flatnonzero(choice.splits == number).astype(np.int32)
+        index = np.flatnonzero(choice.splits == number)
         if not len(index):
             continue
         span = plans[split].ranges[plans[split].group_of[scene.id]]
         drawn = (order[index] >> np.uint64(32)) * np.uint64(span.count) >> np.uint64(32)
         for shard in np.unique(drawn).tolist():
-            chosen = index[drawn == shard]
-            yield (
-                split,
-                span.first + shard,
-                Pointers(scene.id, scene.path, chosen, rows[chosen], cols[chosen], order[chosen]),
-            )
+            at = index[drawn == shard]
+            pointers = Pointers(
+                scene.id, scene.path, rows[at], cols[at], order[at],
+                {k: v[at] for k, v in found.offsets.items()},
+                {k: v[at] for k, v in found.values.items()}, found.texts,
+            )  # fmt: skip
+            yield split, span.first + shard, pointers
 
 
 def in_order(pointers: Iterable[Pointers]) -> Iterator[tuple[Pointers, int]]:
     """(pointers, position in them) of each patch of a shard, in the global shuffle's order.
 
-    Ties of the 64-bit hash fall to the scene's id, then the index, so that the order of arrival
-    never shows.
+    Ties of the 64-bit hash fall to the scene's id, then the corner, so that neither the order of
+    arrival nor that of a stage file ever shows.
     """
     groups = sorted(pointers, key=lambda p: p.scene_id)
     if not groups:
         return
     order = np.concatenate([p.order for p in groups])
-    index = np.concatenate([p.index for p in groups])
-    source = np.repeat(np.arange(len(groups)), [len(p.index) for p in groups])
-    position = np.concatenate([np.arange(len(p.index)) for p in groups])
-    for i in np.lexsort((index, source, order)).tolist():
+    rows, cols = (np.concatenate([getattr(p, k) for p in groups]) for k in ("rows", "cols"))
+    source = np.repeat(np.arange(len(groups)), [len(p.rows) for p in groups])
+    position = np.concatenate([np.arange(len(p.rows)) for p in groups])
+    for i in np.lexsort((cols, rows, source, order)).tolist():
         yield groups[source[i]], int(position[i])

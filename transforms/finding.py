@@ -6,17 +6,19 @@ import dataclasses
 import fnmatch
 import glob
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .config import Config
-from .errors import ConfigError
+from .errors import ConfigError, describe
 from .manifests import Row, is_manifest, read_manifest
 from .scenes import RASTER_SUFFIXES, Asset, SceneFiles
 from .sections import Scenes
 from .sources import read_head, source_of
+from .storage import absolute, files_in, glob_remote, is_remote, path_of, stamps
 from .values import parse_time
 
 # These are taken from a folder where a source other than GDAL's claims them.
@@ -49,7 +51,17 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
                 "sees folders too)"
             )
         scenes[scene.id] = _complete(scene, config, base)
-    return [scene for _, scene in sorted(scenes.items())]
+    return _stamped([scene for _, scene in sorted(scenes.items())])
+
+
+def _stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
+    """The scenes with what tells their files from older ones: found once, not by each worker."""
+    watched = [scene.watched() for scene in scenes]
+    found = stamps(itertools.chain.from_iterable(watched))
+    return [
+        dataclasses.replace(scene, stamps={p: found[p] for p in paths if p in found})
+        for scene, paths in zip(scenes, watched, strict=True)
+    ]
 
 
 def _where(scene: SceneFiles) -> str:
@@ -91,14 +103,14 @@ def _complete(scene: SceneFiles, config: Config, base: Path) -> SceneFiles:
         path = template
         for key in re.findall(r"{(\w+)}", template):
             path = path.replace(f"{{{key}}}", str(values.get(key)))
-        labels[name] = os.path.abspath(base / Path(path).expanduser())
+        labels[name] = absolute(path_of(path, base))
     return dataclasses.replace(scene, labels=labels, properties=properties, problem=problem)
 
 
 def _scenes_at(path: Path, scenes: Scenes) -> Iterator[SceneFiles]:
     """The scenes of one file or folder, or those that a manifest lists."""
     source = source_of(path)
-    if source.name == "raster" and path.is_file() and is_manifest(path, read_head(path)):
+    if source.name == "raster" and not path.is_dir() and is_manifest(path, read_head(path)):
         bands = scenes.bands if isinstance(scenes.bands, tuple) else None
         for row in read_manifest(path, scenes.columns, bands):
             yield from _scenes_of_row(row, path, scenes)
@@ -115,12 +127,12 @@ def _scenes_of_row(row: Row, manifest: Path, scenes: Scenes) -> Iterator[SceneFi
         asset = Asset(str(manifest), f"line {row.line}")
         yield SceneFiles(name, (asset,), properties=row.properties, problem=row.problem)
     elif row.bands:
-        paths = [Path(p) for p in row.bands.values()]
+        paths = [path_of(p) for p in row.bands.values()]
         assets = tuple(Asset(str(p), source=source_of(p).name) for p in paths)
         name = row.id or scene_id(scenes.id, paths[0])
         yield SceneFiles(name, assets, tuple(row.bands), properties=row.properties)
     elif row.path:
-        path = Path(row.path)
+        path = path_of(row.path)
         for scene in source_of(path).find(path, scenes):
             properties = {**scene.properties, **row.properties}
             yield dataclasses.replace(scene, id=row.id or scene.id, properties=properties)
@@ -197,25 +209,47 @@ def _expand(patterns: Iterable[str], base: Path) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = base / Path(pattern).expanduser()
-        if path.is_dir():
+        path = path_of(pattern, base)
+        if is_remote(pattern):
+            files = _expand_remote(path)
+        elif path.is_dir():
             files = [path] if source_of(path).name != "raster" else _rasters_in(path)
         elif path.is_file():
             files = [path]
         elif glob.has_magic(pattern):
-            absolute = os.path.isabs(pattern)
-            full = pattern if absolute else os.path.join(glob.escape(str(base)), pattern)
+            rooted = os.path.isabs(pattern)
+            full = pattern if rooted else os.path.join(glob.escape(str(base)), pattern)
             matches = (Path(p) for p in glob.glob(os.path.expanduser(full), recursive=True))
             files = sorted(p for p in matches if p.is_file() or _is_product(p))
             if not files:
-                where = "" if absolute else f" (looked in {base})"
+                where = "" if rooted else f" (looked in {base})"
                 raise ConfigError(f"no scene matches {pattern!r}{where}")
         else:
             raise ConfigError(f"no such file or folder: {path}: give a raster, a folder or a glob")
-        found |= dict.fromkeys(Path(os.path.abspath(file)) for file in files)
+        found |= dict.fromkeys(path_of(absolute(file)) for file in files)
     if not found:
         raise ConfigError("no scenes: give paths after `convert`, or scenes.paths in --config")
-    return sorted(found)
+    return sorted(found, key=str)
+
+
+def _expand_remote(path: Path) -> list[Path]:
+    """The files behind a URL: those that it matches, or the rasters in it.
+
+    Raises:
+      ConfigError: there are none, or they cannot be listed.
+    """
+    try:
+        if glob.has_magic(str(path)):
+            files = [path_of(url) for url in glob_remote(str(path))]
+        elif path.is_dir():
+            files = [p for p in files_in(path) if p.suffix.lower() in RASTER_SUFFIXES]
+        else:
+            files = [path] if path.exists() else []
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be listed: {describe(e)}") from None
+    if not files:
+        raise ConfigError(f"{path}: no scene there: give a raster, a folder or a glob in quotes")
+    return files
 
 
 def _is_product(path: Path) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from .errors import ConfigError
 from .sections import Columns
 from .stac import is_item, item_files
+from .storage import SCHEMES, is_remote, join
 from .values import Value, as_text, epoch_seconds, parse_time, typed
 
 __all__ = ["Row", "epoch_seconds", "is_manifest", "parse_time", "read_manifest"]
@@ -202,9 +203,10 @@ def _row(
         left["time"] = times[chosen]
     located = {b: _locate(manifest.parent, f) for b, f in bands.items()}
     path = _locate(manifest.parent, file) if file else None
-    remote = [f for f in (path, *located.values()) if f and _URL.match(f)]
-    if remote and not problem:
-        problem = f"remote files are not read by this version: download {remote[0]}"
+    remote = [f for f in (path, *located.values()) if f and is_remote(f)]
+    unknown = [f for f in remote if f.split("://", 1)[0] not in SCHEMES]
+    if unknown and not problem:
+        problem = f"cannot be reached (known are s3://, gs:// and hdfs://): download {unknown[0]}"
     return Row(scene_id, path, located, left, line, problem)
 
 
@@ -214,6 +216,8 @@ def _locate(folder: Path, file: str) -> str:
         file = urllib.parse.unquote(urllib.parse.urlsplit(file).path)
     elif _URL.match(file):
         return file
+    if is_remote(folder):
+        return join(str(folder), file)
     return os.path.abspath(os.path.join(folder, os.path.expanduser(file)))
 
 

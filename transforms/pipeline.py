@@ -25,6 +25,7 @@ from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
 from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
+from .stagefile import read_contents
 from .staging import StagedScene, stage_scene
 
 DEAD = "dead_letters"
@@ -205,7 +206,7 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
         assigned = (
             staged
             | "SpreadStaged" >> beam.Reshuffle()
-            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans).with_outputs(*splits)
+            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found).with_outputs(*splits)
         )
         return [
             assigned[split]
@@ -231,9 +232,12 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config):
         self._config = config
 
-    def process(self, scene: StagedScene, plans: dict[str, SplitPlan]) -> Iterator[Any]:
+    def process(
+        self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
+    ) -> Iterator[Any]:
         choice = choose(scene, self._config, scene.rates)
-        for split, shard, pointers in assign_scene(scene, choice, plans, self._config):
+        found = read_contents(scene.path, features)
+        for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
             yield TaggedOutput(split, (shard, pointers))
 
 

@@ -30,7 +30,7 @@ class PlannedScene:
 def plan_scene(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
     """Reads one scene's header; a scene that cannot be used becomes a dead letter."""
     try:
-        with gdal_environment():
+        with gdal_environment(scene):
             return PlannedScene(scene, read_header(scene, config))
     except Exception as e:
         file = scene.files[0] if scene.assets else ""

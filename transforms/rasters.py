@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from rasterio._env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from .errors import SceneError, describe
-from .scenes import Asset
+from .scenes import Asset, SceneFiles
+from .storage import size_of
 
 # What one window of pixels may take, all bands: large enough that blocks are decoded once,
 # small enough that two workers with their patches stay far below the memory target.
@@ -37,15 +38,39 @@ RASTER_ERRORS = (RasterioError, OSError, ValueError)
 
 
 @contextlib.contextmanager
-def gdal_environment() -> Iterator[None]:
-    """GDAL with no code from VRTs, and no network."""
-    options: dict[str, Any] = {
-        "GDAL_VRT_ENABLE_PYTHON": "NO",
-        "GDAL_SKIP": _NETWORK_DRIVERS,
-        "CPL_VSIL_CURL_ALLOWED_FILENAME": _CURL_NOTHING,
-    }
+def gdal_environment(scene: SceneFiles | None = None) -> Iterator[None]:
+    """GDAL with no code from VRTs; and no network, unless ``scene`` itself is remote."""
+    options: dict[str, Any] = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_SKIP": _NETWORK_DRIVERS}
+    if scene is not None and scene.remote:
+        # Listing a folder of thousands to look for masks beside the scene is many requests.
+        look = "TRUE" if scene.has_sidecars else "EMPTY_DIR"
+        options |= _REMOTE | {"GDAL_DISABLE_READDIR_ON_OPEN": look} | _endpoints(os.environ)
+    else:
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = _CURL_NOTHING
     with rasterio.Env(**options):
         yield
+
+
+# Servers that are busy are asked again.
+_REMOTE = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "0.5"}
+
+
+def _endpoints(environ: Mapping[str, str]) -> dict[str, str]:
+    """GDAL's words for servers that are not Amazon's or Google's, from the variables that their
+    own clients read."""
+    found = {}
+    if url := environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"):
+        scheme, host = url.split("://", 1)
+        found["AWS_S3_ENDPOINT"] = host.rstrip("/")
+        found["AWS_HTTPS"] = "YES" if scheme == "https" else "NO"
+        found["AWS_VIRTUAL_HOSTING"] = "FALSE"
+    if url := environ.get("STORAGE_EMULATOR_HOST"):
+        host = url if "://" in url else f"http://{url}"
+        found["CPL_GS_ENDPOINT"] = f"{host.rstrip('/')}/"
+        found["GS_NO_SIGN_REQUEST"] = "YES"
+    if user := environ.get("HADOOP_USER_NAME"):
+        found["WEBHDFS_USERNAME"] = user
+    return found
 
 
 def open_asset(asset: Asset, step: str) -> Any:
@@ -57,7 +82,7 @@ def open_asset(asset: Asset, step: str) -> Any:
     from .sources import SOURCES  # sources open rasters in their turn
 
     try:
-        if os.path.getsize(asset.path) == 0:
+        if size_of(asset.path) == 0:
             reason = "the file is empty (0 bytes): fetch it again"
             raise SceneError(reason, step=step, file=str(asset))
         return SOURCES[asset.source].open(asset)

@@ -52,6 +52,7 @@ class SceneFiles:
       labels: label name to path, for labels that come from files.
       properties: what is known of it beside pixels; ``time`` is the acquisition's, ISO 8601, UTC.
       problem: why it cannot be used, where that is known already.
+      stamps: of the files that are there, what tells their content from an older one's.
     """
 
     id: str
@@ -60,27 +61,38 @@ class SceneFiles:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     properties: Properties = dataclasses.field(default_factory=dict)
     problem: str = ""
+    stamps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
         return tuple(str(a) for a in self.assets)
 
-    def fingerprint(self, config_digest: str) -> str:
-        """sha256 over the configuration, the properties, and each file's path, size and time of
-        change, those of the files beside it included that GDAL takes masks and metadata from.
+    @property
+    def remote(self) -> bool:
+        """Whether any of its files is reached over a network."""
+        return any("://" in path for path in (*self.files, *self.labels.values()))
 
-        Content is not read: that would cost as much as converting. A file that is missing
-        counts as such, so that its arrival changes the fingerprint.
-        """
-        lines = [config_digest, self.id, json.dumps(dict(self.properties), sort_keys=True)]
-        lines += [f"{a.part} {a.source}" for a in self.assets]
+    @property
+    def has_sidecars(self) -> bool:
+        """Whether files were found beside its own, such as masks."""
+        return bool(self.stamps.keys() - {a.path for a in self.assets} - {*self.labels.values()})
+
+    def watched(self) -> list[str]:
+        """The files whose change makes this another scene: its own, its labels', and those beside
+        them that GDAL takes masks and metadata from."""
+        found = []
         for path in (*(a.path for a in self.assets), *self.labels.values()):
             stem = os.path.splitext(path)[0]
-            beside = (*(f"{path}{s}" for s in _AFTER), *(f"{stem}{s}" for s in _INSTEAD))
-            for each in (path, *beside):
-                try:
-                    found = os.stat(each)
-                    lines.append(f"{each} {found.st_size} {found.st_mtime_ns}")
-                except OSError:
-                    lines += [f"{each} absent"] if each == path else []
+            found += [path, *(f"{path}{s}" for s in _AFTER), *(f"{stem}{s}" for s in _INSTEAD)]
+        return found
+
+    def fingerprint(self, config_digest: str) -> str:
+        """sha256 over the configuration, the properties, and each file's path and stamp.
+
+        Content is not read: that would cost as much as converting. A file that is missing has
+        no stamp, so that its arrival changes the fingerprint.
+        """
+        lines = [config_digest, self.id, json.dumps(dict(self.properties), sort_keys=True)]
+        lines += [f"{a} {a.source}" for a in self.assets]
+        lines += [*self.labels.values(), *(f"{p} {s}" for p, s in self.stamps.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

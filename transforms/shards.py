@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -28,9 +28,9 @@ from ..loader.spec import Feature
 from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
-from .stagefile import StageFiles, read_scalars
+from .gathering import gather, tensor_bytes
+from .storage import create_remote, is_remote
 
-_KEYS = ("scene_id", "row", "col")
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -106,7 +106,10 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
         super().__init__(prefix, BytesCoder(), suffix, 0, None, compression)
 
     def open(self, temp_path: str) -> Any:
-        raw = FileSystems.create(temp_path, self.mime_type, CompressionTypes.UNCOMPRESSED)
+        if is_remote(temp_path):  # Beam's S3 cannot hold an empty file, such as an empty shard's
+            raw = create_remote(temp_path)
+        else:
+            raw = FileSystems.create(temp_path, self.mime_type, CompressionTypes.UNCOMPRESSED)
         hashing = _HashingFile(raw)
         if self.compression_type == CompressionTypes.UNCOMPRESSED:
             return hashing
@@ -221,32 +224,24 @@ def write_shard(
       JobError: a stage file cannot be read.
     """
     encode = RecordEncoder(features)
-    tensors = [name for name, f in features.items() if f.encoding == "tensor"]
-    small = [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
-    scalars: dict[str, Callable[[int], dict[str, Any]]] = {}
-    files = StageFiles(tensors)
     sizes: list[int] = []
     gathering, start = 0.0, time.perf_counter()
     writer = sinks[0].open_writer(inits[0], f"{number:05d}")
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
-    try:
+    before = time.perf_counter()
+    with gather(pointers, tensor_bytes(features)) as patches:
         for group, i in in_order(pointers):
-            before = time.perf_counter()
-            index = int(group.index[i])
-            values: dict[str, Any] = {k: files.read(group.path, k, index) for k in tensors}
+            values: dict[str, Any] = patches(group, i)
             gathering += time.perf_counter() - before
             values["scene_id"] = group.scene_id
             values["row"], values["col"] = int(group.rows[i]), int(group.cols[i])
-            if small:
-                if group.path not in scalars:
-                    scalars[group.path] = read_scalars(group.path, small, group.index)
-                values |= scalars[group.path](i)
+            values |= group.texts
+            values |= {k: v[i].item() for k, v in group.values.items()}
             record = encode(values)
             writer.write(record)
             sizes.append(len(record))
+            before = time.perf_counter()
         path = writer.close()
-    finally:
-        files.close()
     lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
     indexed = _write_index(sinks[1], inits[1], number, lengths) if len(sinks) > 1 else {}
     whole = time.perf_counter() - start

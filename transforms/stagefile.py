@@ -11,11 +11,12 @@ memory map would count as memory of the process.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,14 @@ import numpy as np
 import xxhash
 from h5py._objects import phil
 
-from ..loader.stage import chunk_layout
+from ..loader.spec import Feature
+from ..loader.stage import patch_offsets
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError, describe
+from .remotestage import RemoteStage
+from .storage import is_remote, size_of
 
 CHUNK_BYTES = 1 << 20
+_KEYS = ("scene_id", "row", "col")
 
 
 class StageWriter:
@@ -162,52 +167,6 @@ def _disk_errno(error: BaseException) -> int | None:
     return code if code in DISK_ERRORS else None
 
 
-class StageFiles:
-    """Stage files read by patch, any number of them with few open at a time. One thread's.
-
-    Args:
-      columns: which datasets will be read.
-    """
-
-    MOST_OPEN = 128
-
-    def __init__(self, columns: Sequence[str]):
-        self._columns = columns
-        self._layouts: dict[str, dict[str, tuple[np.ndarray, int, int]]] = {}
-        self._open: dict[str, int] = {}  # the one used longest ago first
-
-    def read(self, path: str, column: str, index: int) -> bytes:
-        """The raw little-endian bytes of one patch.
-
-        Raises:
-          JobError: the file is missing, damaged or cut off.
-        """
-        fd = self._descriptor(path)
-        offsets, per_chunk, size = self._layouts[path][column]
-        at = int(offsets[index // per_chunk]) + index % per_chunk * size
-        found = os.pread(fd, size, at)
-        if len(found) != size:
-            raise JobError(f"{path}: {column} {index} is cut off: remove it, convert again")
-        return found
-
-    def _descriptor(self, path: str) -> int:
-        fd = self._open.pop(path, None)
-        if fd is None:
-            if path not in self._layouts:
-                with _reading(path) as file:
-                    self._layouts[path] = {name: chunk_layout(file[name]) for name in self._columns}
-            if len(self._open) >= self.MOST_OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
-            fd = os.open(path, os.O_RDONLY)
-        self._open[path] = fd
-        return fd
-
-    def close(self) -> None:
-        for fd in self._open.values():
-            os.close(fd)
-        self._open.clear()
-
-
 def read_columns(path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Whole small columns of a stage file, such as ``row``, ``col`` or a scalar: arrays (N,).
 
@@ -218,22 +177,38 @@ def read_columns(path: str, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: file[name][:] for name in names}
 
 
-def read_scalars(
-    path: str, names: Sequence[str], index: np.ndarray
-) -> Callable[[int], dict[str, Any]]:
-    """Scalars and texts of some patches of a stage file.
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Where a stage file's patches lie, and its scalars.
 
-    Returns:
-      A function from a position in ``index`` to that patch's values.
+    Attributes:
+      offsets: by tensor, where each patch's bytes begin in the file, int64 (N,).
+      values: each scalar's values (N,).
+      texts: scalars that are the same text for the whole scene.
+    """
+
+    offsets: Mapping[str, np.ndarray]
+    values: Mapping[str, np.ndarray]
+    texts: Mapping[str, str]
+
+
+def read_contents(path: str, features: Mapping[str, Feature]) -> Contents:
+    """What records of these features take from a stage file.
 
     Raises:
       JobError: the file is missing or damaged.
     """
+    tensors = [k for k, f in features.items() if f.encoding == "tensor"]
+    scalars = [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
     with _reading(path) as file:
         held = json.loads(file.attrs["notes"])["texts"]
-        texts = {k: v for k, v in held.items() if k in names}
-        chosen = {k: file[k][:][index].tolist() for k in names if k not in texts}
-    return lambda i: {**texts, **{k: v[i] for k, v in chosen.items()}}
+        texts = {k: v for k, v in held.items() if k in scalars}
+        values = {k: file[k][:] for k in scalars if k not in texts}
+        return Contents({k: _offsets(file, k) for k in tensors}, values, texts)
+
+
+def _offsets(file: Any, name: str) -> np.ndarray:
+    return file.offsets(name) if isinstance(file, RemoteStage) else patch_offsets(file[name])
 
 
 def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
@@ -242,6 +217,10 @@ def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
     Raises:
       JobError: the file is missing or damaged.
     """
+    if is_remote(path):
+        with _reading(path) as remote:
+            yield from remote.patches(name)
+        return
     with _reading(path) as file:
         column = file[name]
         step = max(1, (16 << 20) // max(1, int(np.prod(column.shape[1:])) * column.dtype.itemsize))
@@ -261,7 +240,11 @@ def read_notes(path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[Any]:
+    """The HDF5 file, or what stands for it where that is remote."""
     try:
+        if is_remote(path):
+            yield RemoteStage(path)
+            return
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, KeyError) as e:
@@ -270,12 +253,13 @@ def _reading(path: str) -> Iterator[Any]:
         ) from None
 
 
-def is_whole(path: Path, fingerprint: str) -> bool:
+def is_whole(path: str, fingerprint: str) -> bool:
     """Whether a stage file is there, complete, and made from the same inputs and configuration."""
-    if not path.exists():
-        return False
     try:
+        if is_remote(path):
+            index = RemoteStage(path)
+            return index.attrs["fingerprint"] == fingerprint and size_of(path) == index.num_bytes
         with h5py.File(path, "r", locking=False) as file:
             return bool(file.attrs["fingerprint"] == fingerprint and "row" in file)
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
         return False

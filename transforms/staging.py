@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +22,11 @@ from .headers import SceneHeader
 from .labels import Burner
 from .rasters import WINDOW_BYTES, gdal_environment
 from .reading import SceneReader
+from .remotestage import publish
 from .scalars import scalar_values, text_scalars
 from .scenes import SceneFiles
 from .stagefile import is_whole, read_columns, read_notes, writing
+from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
 
 
@@ -85,13 +87,14 @@ class StagedScene:
     def count(self) -> int:
         return sum(self.counts.values())
 
-    def to_json(self) -> str:
-        """One line of scenes.jsonl."""
+    def to_json(self, out: str) -> str:
+        """One line of scenes.jsonl in the dataset's folder ``out``, which can be moved."""
         return json.dumps(
             {
                 "id": self.id,
                 "source": list(self.files),
-                "stage": f"stage/{os.path.basename(self.path)}",
+                "stage": self.path.removeprefix(f"{out}/"),
+                "stage_bytes": self.stage_bytes,
                 **self.header.to_json(),
                 "patches": self.counts,
                 "grid": self.grid_count,
@@ -105,14 +108,14 @@ class StagedScene:
         )
 
     @classmethod
-    def from_json(cls, line: str, folder: Path) -> StagedScene:
+    def from_json(cls, line: str, out: str) -> StagedScene:
         """A scene from its line, as `scenefeed shard` starts from it."""
         d = json.loads(line)
-        path = folder / d["stage"]
+        path = d["stage"] if is_remote(d["stage"]) else join(out, d["stage"])
         return cls(
-            d["id"], str(path), d["patches"], d["grid"], d["staged"], SceneHeader.from_json(d),
+            d["id"], path, d["patches"], d["grid"], d["staged"], SceneHeader.from_json(d),
             tuple(d["source"]), d["fingerprint"], d["content"], d["repeated"], d["tallies"],
-            True, {}, 0, path.stat().st_size if path.exists() else 0,
+            True, {}, 0, d.get("stage_bytes", 0),
         )  # fmt: skip
 
 
@@ -142,26 +145,41 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
       SceneError: a part of it cannot be read.
       JobError: the disk cannot be written.
     """
-    path = Path(folder) / f"{scene.id}.h5"
+    path = join(folder, f"{scene.id}.h5")
     inputs = scene.fingerprint(config.stage_digest)
     # Another scene can widen the dataset's dtype, or add a class: what must be staged changes.
     shared = sorted(columns(header, config).items()), sorted(header.columns.items())
     fingerprint = hashlib.sha256(f"{inputs} {shared}".encode()).hexdigest()
     timer, reused = Timer(), is_whole(path, fingerprint)
     if reused:
-        hashes = read_columns(str(path), ["hash"])["hash"]
-        read_bytes, tallies = 0, read_notes(str(path))["tallies"]
+        hashes = read_columns(path, ["hash"])["hash"]
+        read_bytes, tallies = 0, read_notes(path)["tallies"]
     else:
-        hashes, read_bytes, tallies = _stage(scene, header, config, path, fingerprint, timer)
+        with _local(path, config, timer) as local:
+            hashes, read_bytes, tallies = _stage(scene, header, config, local, fingerprint, timer)
     pixels = header.where.height * header.where.width * _pixel_bytes(header)
     return StagedScene(
-        id=scene.id, path=str(path), counts={}, grid_count=header.grid(config).count,
+        id=scene.id, path=path, counts={}, grid_count=header.grid(config).count,
         staged=len(hashes), header=header, files=scene.files, fingerprint=inputs,
         content=xxhash.xxh3_128_hexdigest(hashes.tobytes()) if len(hashes) else "",
         repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
         seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
-        stage_bytes=path.stat().st_size,
+        stage_bytes=size_of(path),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _local(path: str, config: Config, timer: Timer) -> Iterator[Path]:
+    """Where to write a stage file that is to be at ``path``: there, or in a temporary folder of
+    this worker from which it is moved."""
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder:
+        local = Path(folder) / "stage.h5"
+        yield local
+        with timer("move"):
+            publish(local, path, config.records.seed)
 
 
 def _stage(
@@ -174,7 +192,7 @@ def _stage(
     mask_bytes = sum(np.dtype(f.dtype).itemsize for f in header.columns.values() if f.shape)
     read_bytes = 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(gdal_environment())
+        stack.enter_context(gdal_environment(scene))
         reader = stack.enter_context(SceneReader(scene, config))
         burners: dict[str, Burner] = {}
         for name, label in config.labels.items():

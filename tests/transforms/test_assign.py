@@ -14,6 +14,7 @@ from scenefeed.transforms.choosing import Choice
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.georeference import Georeference
 from scenefeed.transforms.headers import SceneHeader
+from scenefeed.transforms.stagefile import Contents
 from scenefeed.transforms.staging import StagedScene
 
 ROWS, COLS = (a.ravel() * 64 for a in np.meshgrid(np.arange(200), np.arange(200), indexing="ij"))
@@ -59,9 +60,10 @@ def test_a_shard_touches_a_bounded_number_of_stage_files(shards):
     files: dict[int, set[str]] = {}
     total = 0
     for name in counts:
-        for _, shard, pointers in assign_scene(staged(name, 16), choice, plans, config):
+        found = Contents({"image": np.arange(16)}, {}, {})
+        for _, shard, pointers in assign_scene(staged(name, 16), choice, plans, found, config):
             files.setdefault(shard, set()).add(name)
-            total += len(pointers.index)
+            total += len(pointers.order)
     assert total == 16_000
     assert set(files) == set(range(shards))
     groups = min(shards, -(-1000 // MAX_FILES_PER_SHARD))
@@ -79,16 +81,20 @@ def test_every_patch_goes_to_one_shard_evenly():
     scene = staged("s", len(ROWS))
     choice = Choice(ROWS, COLS, np.zeros(len(ROWS), int))
     plans = plan_shards({"s": {"train": len(ROWS)}}, 100, config)
-    parts = [p for _, _, p in assign_scene(scene, choice, plans, config)]
-    index = np.sort(np.concatenate([p.index for p in parts]))
-    assert np.array_equal(index, np.arange(len(ROWS)))
-    assert max(len(p.index) for p in parts) < 1.15 * len(ROWS) / 16
+    every = np.arange(len(ROWS))
+    found = Contents({"image": every * 8}, {"level": every * 2}, {"site": "x"})
+    parts = [p for _, _, p in assign_scene(scene, choice, plans, found, config)]
+    assert all(np.array_equal(p.offsets["image"], p.values["level"] * 4) for p in parts)
+    assert {p.texts["site"] for p in parts} == {"x"}
+    index = np.sort(np.concatenate([p.offsets["image"] for p in parts])) // 8
+    assert np.array_equal(index, every)
+    assert max(len(p.order) for p in parts) < 1.15 * len(ROWS) / 16
 
 
 def test_order_within_a_shard_does_not_depend_on_arrival():
     rng = np.random.default_rng(0)
     parts = [
-        Pointers(f"s{i}", "", KEY, KEY, KEY, rng.integers(0, 9, 50).astype("u8")) for i in range(4)
+        Pointers(f"s{i}", "", KEY, KEY, rng.integers(0, 9, 50).astype("u8"), {}) for i in range(4)
     ]
     expected = [(p.scene_id, i) for p, i in in_order(parts)]
     assert [(p.scene_id, i) for p, i in in_order(parts[::-1])] == expected

@@ -109,16 +109,16 @@ def test_a_row_that_cannot_be_used_is_said_so(tmp_path):
     rows = read(
         tmp_path / "m.csv",
         "path,when\na.tif,2018-01-01\n,2018-01-01\nb.tif,spring\nc.tif,2018-01-01,5\n"
-        "s3://bucket/d.tif,2018-01-01\ne.tif\n",
+        "ftp://bucket/d.tif,2018-01-01\ne.tif\n",
         time="when",
     )
     assert [r.problem for r in rows] == [
         "", "names no file in column path",
         "its when 'spring' is no date: write it as 2018-07-01",
         "has 3 fields, and the header 2",
-        "remote files are not read by this version: download s3://bucket/d.tif", "",
+        "cannot be reached (known are s3://, gs:// and hdfs://): download ftp://bucket/d.tif", "",
     ]  # fmt: skip
-    assert rows[4].path == "s3://bucket/d.tif"
+    assert rows[4].path == "ftp://bucket/d.tif"
     assert rows[5].properties == {"when": None}
     assert [r.line for r in rows] == [2, 3, 4, 5, 6, 7]
 

@@ -6,12 +6,14 @@ import struct
 from pathlib import Path
 
 import apache_beam as beam
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from scenefeed.loader.spec import Feature
+from scenefeed.loader.stage import patch_offsets
 from scenefeed.transforms.assign import Pointers, ShardRange, SplitPlan
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError
@@ -40,11 +42,13 @@ def pointers(tmp_path):
     writer.commit(key, key * 2, np.ones(20), np.ones(20, bool))
     writer.finish({})
     order = np.random.default_rng(0).permutation(20).astype(np.uint64)
+    with h5py.File(tmp_path / "s.h5") as file:
+        offsets = patch_offsets(file["image"])
     path = str(tmp_path / "s.h5")
 
     def some(which):
         rows = which.astype(np.int32)
-        return Pointers("s", path, rows, rows, rows * 2, order[which])
+        return Pointers("s", path, rows, rows * 2, order[which], {"image": offsets[which]})
 
     return [(0, some(np.arange(0, 6))), (2, some(np.arange(6, 15))), (2, some(np.arange(15, 20)))]
 
@@ -81,7 +85,7 @@ def test_shards_hold_their_patches_in_order_and_empty_ones_exist(pointers, tmp_p
     assert [s.path for s in shards] == [
         str(tmp_path / f"train-0000{i}-of-00003.tfrecord") for i in range(3)
     ]
-    order = {i: o for _, p in pointers for i, o in zip(p.index.tolist(), p.order, strict=True)}
+    order = {i: o for _, p in pointers for i, o in zip(p.rows.tolist(), p.order, strict=True)}
     for shard in (shards[0], shards[2]):
         found = [value for value, _, _ in images(shard)]
         assert found == sorted(found, key=order.get)

@@ -1,17 +1,23 @@
 """Headers and staging: what is staged against what rasterio reads."""
 
+import json
+import os
+
 import h5py
 import numpy as np
 import pytest
 import rasterio
 
-from scenefeed.transforms import staging
+from scenefeed.loader.stage import patch_offsets
+from scenefeed.transforms import gathering, staging
+from scenefeed.transforms.assign import Pointers
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
+from scenefeed.transforms.gathering import gather
 from scenefeed.transforms.planning import features, plan_scene
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from scenefeed.transforms.speckle import lee
-from scenefeed.transforms.stagefile import StageFiles, StageWriter, read_columns
+from scenefeed.transforms.stagefile import StageWriter, read_columns, read_contents
 from scenefeed.transforms.staging import StagedScene
 from tests.conftest import write_raster
 from tests.transforms.stages import column, mosaic, stage
@@ -231,17 +237,29 @@ def test_padding_with_an_ignore_value_that_the_label_cannot_hold(tmp_path):
 
 
 def test_many_stage_files_with_few_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(StageFiles, "MOST_OPEN", 3)
+    monkeypatch.setattr(gathering, "MOST_OPEN", 3)
     for i in range(8):
         writer = StageWriter(tmp_path / f"{i}.h5", {"image": ((2,), "uint8")}, 2)
         writer.space(2)["image"][:] = [[i, 0], [i, 1]]
         writer.commit(np.arange(2), np.arange(2), np.ones(2), np.ones(2, bool))
         writer.finish({})
-    files = StageFiles(["image"])
-    for i in RNG.integers(0, 8, 50).tolist():
-        assert files.read(str(tmp_path / f"{i}.h5"), "image", 1) == bytes([i, 1])
-        assert len(files._open) <= 3
-    files.close()
+    key, offsets = np.arange(2), [patches(tmp_path / f"{i}.h5")["image"] for i in range(8)]
+    groups = [
+        Pointers(str(i), str(tmp_path / f"{i}.h5"), key, key, key, {"image": offsets[i]})
+        for i in range(8)
+    ]
+    before = len(os.listdir("/proc/self/fd"))
+    with gather(groups, {"image": 2}) as read:
+        for i in RNG.integers(0, 8, 50).tolist():
+            assert read(groups[i], 1) == {"image": bytes([i, 1])}
+            assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def patches(path):
+    """Where a stage file's tensors lie."""
+    with h5py.File(path) as file:
+        return {k: patch_offsets(v) for k, v in file.items() if v.ndim > 1}
 
 
 def test_gdals_cache_stays_small_for_good(tmp_path):
@@ -327,7 +345,10 @@ def test_staging_again_reuses_what_is_whole_and_matches(tmp_path):
 def test_a_staged_scene_goes_through_its_line(tmp_path):
     write_raster(tmp_path / "s.tif", np.ones((1, 64, 64), np.uint8))
     (staged,), _ = stage(tmp_path)
-    again = StagedScene.from_json(staged.to_json(), tmp_path)
+    line = staged.to_json(str(tmp_path))
+    assert json.loads(line)["stage"] == "stage/s.h5"
+    again = StagedScene.from_json(line, "/moved")
+    assert again.path == "/moved/stage/s.h5"
     assert (again.id, again.header, again.counts) == (staged.id, staged.header, staged.counts)
 
 
@@ -348,18 +369,23 @@ def test_stage_file_reads_by_index_what_h5py_reads(tmp_path):
     with h5py.File(tmp_path / "s.h5") as file:
         assert np.array_equal(file["image"][:], images)
         assert np.array_equal(file["y"][:], masks)
-    stage_files, path = StageFiles(["image", "y"]), str(tmp_path / "s.h5")
-    for i in (0, 1, 57, 1000, len(images) - 1):
-        assert stage_files.read(path, "image", i) == images[i].tobytes()
-        assert stage_files.read(path, "y", i) == masks[i].tobytes()
-    stage_files.close()
+    path, key = str(tmp_path / "s.h5"), np.arange(len(images))
+    group = Pointers("s", path, key, key, key, patches(path))
+    with gather([group], {"image": 9 * 9 * 8, "y": 81}) as read:
+        for i in (0, 1, 57, 1000, len(images) - 1):
+            assert read(group, i) == {"image": images[i].tobytes(), "y": masks[i].tobytes()}
     assert len(read_columns(path, ["row"])["row"]) == len(images)
 
 
 def test_a_stage_file_that_is_none_says_what_to_do(tmp_path):
     (tmp_path / "s.h5").write_bytes(b"nothing")
     with pytest.raises(JobError, match="remove it and convert again"):
-        StageFiles(["image"]).read(str(tmp_path / "s.h5"), "image", 0)
+        read_contents(str(tmp_path / "s.h5"), {})
+    key = np.zeros(1, int)
+    for name, words in (("s.h5", "cut off"), ("none.h5", "is gone")):
+        group = Pointers("s", str(tmp_path / name), key, key, key, {"image": key})
+        with pytest.raises(JobError, match=words), gather([group], {"image": 81}) as read:
+            read(group, 0)
     with pytest.raises(JobError, match="remove it and convert again"):
         read_columns(str(tmp_path / "none.h5"), ["row"])
 

@@ -179,7 +179,7 @@ class Points:
 
 @functools.lru_cache(maxsize=4)
 def _read(
-    path: str, _stamp: tuple[int, int], value: str, x: str | None, y: str | None,
+    path: str, _stamp: str, value: str, x: str | None, y: str | None,
     time: str | None, scene: str | None, layer: str | None, crs: str | None,
 ) -> Points:  # fmt: skip
     wanted = tuple(dict.fromkeys(c for c in (value, time, scene) if c))

@@ -139,9 +139,7 @@ class SceneLabel(_OneValue):
 
 
 @functools.lru_cache(maxsize=8)
-def _column(
-    path: str, _stamp: tuple[int, int], key: str, column: str
-) -> tuple[dict[str, str], Task]:
+def _column(path: str, _stamp: str, key: str, column: str) -> tuple[dict[str, str], Task]:
     """A table's values by id, and what they look to be for."""
     table = read_table(path)
     for name in (key, column):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import os
 
 from ..errors import SceneError
+from ..storage import local_copy, stamps
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -26,19 +26,17 @@ class Table:
         return [row[i].strip() if i < len(row) else "" for row in self.rows]
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Size and time of change, so that a cache lets go of a file that changed.
+def stamp(path: str) -> str:
+    """What tells a file from an older one, so that a cache lets go of a file that changed.
 
     Raises:
       SceneError: there is no such file.
     """
-    try:
-        found = os.stat(path)
-    except OSError as e:
-        raise SceneError(
-            f"cannot be read ({e.strerror}): mend the label's path", step="label", file=path
-        ) from None
-    return found.st_size, found.st_mtime_ns
+    found = stamps([path]).get(path)
+    if found is None:
+        reason = "cannot be read (No such file or directory): mend the label's path"
+        raise SceneError(reason, step="label", file=path)
+    return found
 
 
 def read_table(path: str) -> Table:
@@ -51,9 +49,9 @@ def read_table(path: str) -> Table:
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: str, _stamp: tuple[int, int]) -> Table:
+def _read(path: str, _stamp: str) -> Table:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as f:
+        with open(local_copy(path), newline="", encoding="utf-8-sig") as f:
             head = f.readline()
             f.seek(0)
             rows = [r for r in csv.reader(f, delimiter=max(",;\t", key=head.count)) if any(r)]

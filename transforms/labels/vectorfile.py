@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 
 from ..errors import SceneError, describe
 from ..georeference import Georeference, transform_points
+from ..storage import local_copy
 from .table import stamp
 from .values import not_there
 
@@ -80,21 +81,22 @@ def read_vector(
 
 @functools.lru_cache(maxsize=4)
 def _read(
-    path: str, _stamp: tuple[int, int], columns: tuple[str, ...], layer: str | None,
+    path: str, _stamp: str, columns: tuple[str, ...], layer: str | None,
     crs: str | None,
 ) -> VectorTable:  # fmt: skip
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        local = local_copy(path)
+        layers = [str(name) for name in pyogrio.list_layers(local)[:, 0]]
         layer = layer if layer is not None else _only(layers, path)
         if layer not in layers:
             raise SceneError(not_there("layer", layer, layers), step="label", file=path)
-        info = pyogrio.read_info(path, layer=layer)
+        info = pyogrio.read_info(local, layer=layer)
         known = [str(name) for name in info["fields"]]
         for name in columns if info["features"] else ():  # a GeoJSON without any has no fields
             if name not in known:
                 raise SceneError(not_there("attribute", name, known), step="label", file=path)
         meta, _, wkb, values = pyogrio.raw.read(
-            path, layer=layer, columns=list(columns), force_2d=True, datetime_as_string=True
+            local, layer=layer, columns=list(columns), force_2d=True, datetime_as_string=True
         )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as e:
         raise SceneError(

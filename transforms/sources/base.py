@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ..scenes import Asset, SceneFiles
 from ..sections import Scenes
+from ..storage import is_remote, size_of
 
 
 class Source(abc.ABC):
@@ -44,6 +45,8 @@ class Source(abc.ABC):
 
     def size(self, asset: Asset) -> int:
         """Bytes on disk, for rates."""
+        if is_remote(asset.path):
+            return size_of(asset.path)
         path = Path(asset.path)
         if path.is_dir():
             return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -12,6 +12,7 @@ from rasterio.errors import RasterioIOError
 
 from ..scenes import Asset, SceneFiles
 from ..sections import Scenes
+from ..storage import gdal_name, is_remote
 from .base import Source
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -35,12 +36,13 @@ class RasterSource(Source):
         return [SceneFiles(path.stem, (Asset(str(path), scenes.subdataset or ""),))]
 
     def open(self, asset: Asset) -> Any:
-        if not os.path.isdir(asset.path):
+        local = not is_remote(asset.path)
+        if local and not os.path.isdir(asset.path):
             _check_hdf5(asset.path)
         try:
-            dataset = rasterio.open(asset.path)
+            dataset = rasterio.open(gdal_name(asset.path))
         except RasterioIOError as e:
-            if "not recognized" not in str(e) or os.path.isdir(asset.path):
+            if "not recognized" not in str(e) or not local or os.path.isdir(asset.path):
                 raise
             raise ValueError(_foreign(asset.path)) from None
         if not asset.part:
