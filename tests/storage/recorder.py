@@ -2,6 +2,10 @@
 
 Object stores' own logs do not say what ranges were asked for, nor how many bytes a client took
 before it hung up.
+
+It runs in threads of the test's process. GDAL may hold Python's lock while it lists a folder, and
+would then wait for ever: open rasters in this process with GDAL_DISABLE_READDIR_ON_OPEN=EMPTY_DIR,
+or in one of their own, as the command is.
 """
 
 from __future__ import annotations
