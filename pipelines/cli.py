@@ -111,7 +111,8 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     out = path_of(absolute(path_of(args.output)))
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     options = runner.pipeline_options(rest, str(out))
-    runner.check_paths(options, args.shared_disk, scenes, out=str(out), stage_dir=stage_dir)
+    paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
+    runner.check_paths(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)
     whole = convert.check_output(out, config, inputs, args.overwrite)
     if stage_dir:
@@ -144,6 +145,8 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, _ = config_from(args, convert.written_config(out))
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))
+    paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
+    runner.check_paths(options, args.shared_disk, paths)
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes)

@@ -88,6 +88,14 @@ def _finish(
     finish(run, found, shards, scenes, dead)
 
 
+def inputs(config: Config, scenes: Iterable[SceneFiles]) -> Iterator[tuple[str, str]]:
+    """Every file that workers read: what it is, and its path."""
+    yield "split.path", getattr(config.split, "path", None) or ""
+    for scene in scenes:
+        yield from (("scene", asset.path) for asset in scene.assets)
+        yield from ((f"labels.{name}", path) for name, path in scene.labels.items())
+
+
 def inputs_fingerprint(config: Config, scenes: Iterable[SceneFiles]) -> str:
     """What a dataset was made from: every scene's files, and the whole configuration."""
     stage = config.stage_digest
@@ -227,6 +235,6 @@ def reshard_fingerprint(config: Config, scenes: Iterable[StagedScene]) -> str:
 
 
 __all__ = [
-    "check_output", "check_reshard", "convert_pipeline", "inputs_fingerprint",
+    "check_output", "check_reshard", "convert_pipeline", "inputs", "inputs_fingerprint",
     "read_metrics", "reshard_fingerprint", "shard_pipeline", "staged_scenes", "written_config",
 ]  # fmt: skip

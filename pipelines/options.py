@@ -121,8 +121,7 @@ def _add_convert(commands: Any) -> None:
     p.add_argument("--stage_dir", metavar="DIR",
                    help="where stage files go: a folder or a URL that all workers see "
                    "(default OUT/stage)")  # fmt: skip
-    p.add_argument("--shared_disk", action="store_true",
-                   help="workers of a cluster see this machine's paths (NFS, or one machine)")  # fmt: skip
+    _add_shared_disk(p)
     p.add_argument("--drop_stage", action="store_true", help="remove the stage files at the end")
     _add_verbose(p)
     scenes = p.add_argument_group("scenes and cleaning")
@@ -148,8 +147,14 @@ def _add_shard(commands: Any) -> None:
     )
     p.add_argument("output", metavar="OUT", help="a converted dataset")
     p.add_argument("--config", metavar="FILE", help="YAML with split and records sections")
+    _add_shared_disk(p)
     _add_verbose(p)
     _add_records(p)
+
+
+def _add_shared_disk(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--shared_disk", action="store_true",
+                   help="workers of a cluster see this machine's paths (NFS, or one machine)")  # fmt: skip
 
 
 def _add_records(p: argparse.ArgumentParser) -> None:

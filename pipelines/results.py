@@ -6,7 +6,6 @@ import dataclasses
 import json
 import platform
 import re
-import resource
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -137,7 +136,7 @@ def _metrics(
         },
         "conversion": _conversion(run, scenes, fresh, source, wall),
         "worker_seconds": {k: round(v, 3) for k, v in seconds.items()},
-        "peak_memory_bytes": peak_memory(run.processes),
+        "peak_memory_bytes": _peak_memory(run, scenes, shards),
         "workers": run.workers,
         "versions": versions(),
         "config": spec.config,
@@ -174,12 +173,15 @@ def _conversion(
     return before if isinstance(before, dict) else None
 
 
-def peak_memory(processes: int) -> int:
-    """The most memory this process has held, in bytes; and its worker processes, if it has any,
-    each counted as the largest."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + processes * children) * 1024  # Linux counts in KiB
+def _peak_memory(run: Run, scenes: list[StagedScene], shards: list[WrittenShard]) -> int:
+    """The most memory that was held, in bytes: on this machine by all processes, each counted as
+    the largest; on a cluster by one worker."""
+    from ..transforms.staging import peak_memory
+
+    workers = max([s.peak for s in scenes] + [s.peak for s in shards], default=0)
+    if not run.workers:
+        return workers
+    return max(peak_memory(), workers) + run.processes * workers
 
 
 def version() -> str:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import getpass
 import io
-import itertools
 import logging
 import os
 import re
@@ -24,7 +23,6 @@ from apache_beam.options.pipeline_options import (
 )  # fmt: skip
 
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
-from ..transforms.scenes import SceneFiles
 from ..transforms.storage import is_remote
 from .options import foreign_flags, unknown_flag
 
@@ -91,15 +89,14 @@ def run(build: Any, options: PipelineOptions) -> None:
 
 
 def check_paths(
-    options: PipelineOptions, shared_disk: bool, scenes: Iterable[SceneFiles], **folders: str
+    options: PipelineOptions, shared_disk: bool, named: Iterable[tuple[str, str]]
 ) -> None:
     """That workers can see what the job names: a cluster's have disks of their own.
 
     Args:
       options: Beam's.
       shared_disk: the user says that they see this machine's paths.
-      scenes: all scenes.
-      folders: other paths, by the name of their flag; "" for none.
+      named: what each path is, and the path; "" for none.
 
     Raises:
       ConfigError: a path is on this machine, and the workers are not.
@@ -107,10 +104,8 @@ def check_paths(
     environment = options.view_as(PortableOptions).environment_type
     if shared_disk or _is_local(options) or environment == "LOOPBACK":
         return
-    named = [(f"--{flag}", path) for flag, path in folders.items() if path]
-    files = (("scene", f) for s in scenes for f in (*s.files, *s.labels.values()))
-    for what, path in itertools.chain(named, files):
-        if not is_remote(path):
+    for what, path in named:
+        if path and not is_remote(path):
             raise ConfigError(
                 f"{what} {path}: is on this machine, where the workers of "
                 f"{options.view_as(StandardOptions).runner} cannot see it: put it on s3://, gs:// "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .config import Config
 from .errors import ConfigError, describe
-from .manifests import Row, is_manifest, read_manifest
+from .manifests import MANIFEST_SUFFIXES, Row, is_manifest, read_manifest
 from .scenes import RASTER_SUFFIXES, Asset, SceneFiles
 from .sections import Scenes
 from .sources import read_head, source_of
@@ -110,7 +110,8 @@ def _complete(scene: SceneFiles, config: Config, base: Path) -> SceneFiles:
 def _scenes_at(path: Path, scenes: Scenes) -> Iterator[SceneFiles]:
     """The scenes of one file or folder, or those that a manifest lists."""
     source = source_of(path)
-    if source.name == "raster" and not path.is_dir() and is_manifest(path, read_head(path)):
+    perhaps = source.name == "raster" and path.suffix.lower() in MANIFEST_SUFFIXES
+    if perhaps and not path.is_dir() and is_manifest(path, read_head(path)):
         bands = scenes.bands if isinstance(scenes.bands, tuple) else None
         for row in read_manifest(path, scenes.columns, bands):
             yield from _scenes_of_row(row, path, scenes)

@@ -26,6 +26,7 @@ __all__ = ["Row", "epoch_seconds", "is_manifest", "parse_time", "read_manifest"]
 _TABLES = frozenset((".csv", ".tsv"))
 _LINES = frozenset((".jsonl", ".ndjson"))
 _DOCUMENTS = frozenset((".json", ".geojson"))
+MANIFEST_SUFFIXES = _TABLES | _LINES | _DOCUMENTS
 
 # What columns are called where the configuration does not say.
 _IDS = ("id", "scene_id")

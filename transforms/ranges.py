@@ -83,7 +83,8 @@ def fetch(wanted: Iterable[Range], store: Callable[[int, bytes], object]) -> Non
 
 def _fetch_at_once(batch: Sequence[Range], store: Callable[[int, bytes], object]) -> None:
     system, _ = file_system(batch[0].url)
-    paths = [system._strip_protocol(r.url) for r in batch]
+    inner = {url: file_system(url)[1] for url in {r.url for r in batch}}
+    paths = [inner[r.url] for r in batch]
     starts, ends = [r.start for r in batch], [r.end for r in batch]
     found = system.cat_ranges(paths, starts, ends, on_error="return")
     for each, data in zip(batch, found, strict=True):

@@ -29,6 +29,7 @@ from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from .assign import Pointers, SplitPlan, in_order
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .gathering import gather, tensor_bytes
+from .staging import peak_memory
 from .storage import create_remote, is_remote
 from .storage import sizes as file_sizes
 
@@ -39,7 +40,7 @@ _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes
 class WrittenShard:
     """A shard as written: ``path`` and ``index`` are temporary ones until it is finalized.
 
-    ``record_bytes`` is as in ``loader.spec.Shard``; ``index`` is "" where there is none, and
+    ``peak`` is the most memory that its worker had held, bytes; ``record_bytes`` is as in ``loader.spec.Shard``; ``index`` is "" where there is none, and
     ``index_bytes`` its size.
     """
 
@@ -53,6 +54,7 @@ class WrittenShard:
     record_bytes: int = 0
     index: str = ""
     index_bytes: int = 0
+    peak: int = 0
 
 
 class _HashingFile:
@@ -248,7 +250,7 @@ def write_shard(
     whole = time.perf_counter() - start
     return WrittenShard(
         split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(),
-        {"gather": gathering, "write": whole - gathering}, **indexed,
+        {"gather": gathering, "write": whole - gathering}, peak=peak_memory(), **indexed,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import resource
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,11 @@ from .scenes import SceneFiles
 from .stagefile import is_whole, read_columns, read_notes, writing
 from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 class Timer:
@@ -64,6 +70,7 @@ class StagedScene:
       reused: the stage file was there already.
       seconds: by step.
       read_bytes, stage_bytes: pixels read, and the stage file's size.
+      peak: the most memory that its worker had held, bytes.
     """
 
     id: str
@@ -82,6 +89,7 @@ class StagedScene:
     read_bytes: int
     stage_bytes: int
     rates: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
+    peak: int = 0
 
     @property
     def count(self) -> int:
@@ -164,7 +172,7 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
         content=xxhash.xxh3_128_hexdigest(hashes.tobytes()) if len(hashes) else "",
         repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
         seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
-        stage_bytes=size_of(path),
+        stage_bytes=size_of(path), peak=peak_memory(),
     )  # fmt: skip
 
 

@@ -194,7 +194,8 @@ def test_a_scene_that_is_cut_off_is_a_dead_letter(remote, local, tmp_path):
         server.put(f"cut/{name}", tmp_path / name)
     out = f"{server.root}/cut_out"
     done = command(server, "convert", f"{server.root}/cut", "--output", out, "--tile_size", 32)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
+    print(done.stderr)
     letters = [json.loads(line) for line in server.get("cut_out/errors.jsonl").splitlines()]
     assert [x["scene"] for x in letters] == ["b", "c"]
     assert all(x["file"].startswith(server.root) and x["reason"] for x in letters)
