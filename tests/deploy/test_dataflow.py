@@ -10,12 +10,12 @@ import re
 import runpy
 import shutil
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
 import rasterio
+
 from scenefeed.pipelines import cli, convert, runner
 from scenefeed.pipelines.options import build_parser, command_flags, config_from
 from scenefeed.pipelines.results import Run

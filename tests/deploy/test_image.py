@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT, scenefeed
 from tests.deploy.tools import DEPLOY, documents, tool
 

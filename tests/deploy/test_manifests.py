@@ -6,7 +6,9 @@ from __future__ import annotations
 import copy
 
 import pytest
+
 from scenefeed.pipelines import cli
+from tests.deploy.docs import doc_commands, run
 from tests.deploy.tools import DEPLOY, documents, flink_deployment_schema, problems, tool
 
 MANIFESTS = sorted(p.relative_to(DEPLOY).as_posix() for p in DEPLOY.glob("*/*.yaml"))
@@ -112,3 +114,9 @@ def test_nobody_outside_the_pod_reaches_the_worker_pool(folder):
         assert rule["ports"], "a rule without ports opens all"
         for port in rule["ports"]:
             assert not port["port"] <= 50000 <= port.get("endPort", port["port"])
+
+
+@pytest.mark.cluster
+def test_the_commands_of_the_page():
+    for commands in doc_commands("kubernetes"):
+        assert "passed" in run(commands)
