@@ -16,7 +16,7 @@ import yaml
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
-OPERATOR = "1.10.0"  # of the Flink Kubernetes operator: the first to know v1_20
+OPERATOR = "1.10.0"  # of the Flink Kubernetes operator; newer ones know Flink 1.19 too
 
 
 def tool(package: str, *command: object) -> str:
