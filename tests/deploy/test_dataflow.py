@@ -42,7 +42,7 @@ def no_google(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("this would have called Google")
 
-    monkeypatch.setattr(auth, "get_service_credentials", refuse)
+    monkeypatch.setattr(auth._Credentials, "get_service_credentials", refuse)
     monkeypatch.setattr(gcsio, "GcsIO", refuse)
 
 
@@ -219,7 +219,7 @@ def test_a_template_is_written_and_the_command_ends_well(small_dataset, tmp_path
     from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient as Client
 
     written = []
-    monkeypatch.setattr(auth, "get_service_credentials", lambda *_: None)
+    monkeypatch.setattr(auth._Credentials, "get_service_credentials", lambda *_: None)
     monkeypatch.setattr(gcsio, "GcsIO", lambda *_, **__: None)
     monkeypatch.setattr(GoogleCloudOptions, "_warn_if_soft_delete_policy_enabled", lambda *_: None)
     monkeypatch.setattr(Client, "_stage_resources", lambda *_: [])
