@@ -1,7 +1,7 @@
-# One image for the command and for Beam's workers. Wheels only: nothing is compiled here.
-#   docker build --tag scenefeed .
-#   docker run --entrypoint scenefeed scenefeed convert ...      the command
-#   docker run scenefeed --worker_pool                           workers
+# One image for the command and for Beam's workers. Wheels, but for one package: nothing is compiled.
+#   docker build --tag scenefeed:0.1.0 .
+#   docker run --entrypoint scenefeed scenefeed:0.1.0 convert ...    the command
+#   docker run scenefeed:0.1.0 --worker_pool                         workers
 FROM python:3.11-slim-bookworm
 # rasterio's wheel needs libexpat, which slim images lack. Not pinned: Debian's stable release
 # mends it without changing its interface, and keeps no older one.
@@ -9,7 +9,7 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libexpat1 \
  && rm -rf /var/lib/apt/lists/*
-# The version is requirements.lock's (tests/deploy/test_image.py): a worker of another is refused.
+# The version is requirements.lock's (tests/deploy/test_image.py): boot starts that Beam.
 COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
 WORKDIR /opt/scenefeed
 COPY requirements.lock ./

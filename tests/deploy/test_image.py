@@ -57,7 +57,7 @@ def _containers(node: object) -> list[dict[str, str]]:
         return [c for item in node for c in _containers(item)]
     if not isinstance(node, dict):
         return []
-    own = [c for c in node.get("containers", ()) if "image" in c]
+    own = [c for k in ("containers", "initContainers") for c in node.get(k, ()) if "image" in c]
     return own + [c for item in node.values() for c in _containers(item)]
 
 

@@ -87,6 +87,20 @@ def test_the_job_server_finds_the_cluster():
         "containers"
     ]
     assert f"--spark-master-url=spark://{master}:7077" in spark["args"]
+    options = {e["name"]: e.get("value") for e in spark["env"]}["JAVA_TOOL_OPTIONS"].split()
+    assert f"-Dspark.master=spark://{master}:7077" in options, "or it runs in local[4], silently"
+
+
+def test_flink_has_beams_classes_as_its_own():
+    assert CLUSTER["spec"]["flinkConfiguration"]["classloader.resolve-order"] == "parent-first"
+    (server,) = of_kind("flink", "Deployment")["spec"]["template"]["spec"]["containers"]
+    for part in ("jobManager", "taskManager"):
+        pod = CLUSTER["spec"][part]["podTemplate"]["spec"]
+        (copies,) = pod["initContainers"]
+        assert copies["image"] == server["image"]
+        mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+        assert mounts["beam"].startswith("/opt/flink/lib/")
+        assert "beam" in {v["name"] for v in pod["volumes"]}
 
 
 @pytest.mark.parametrize("folder", ["flink", "spark"])
