@@ -91,6 +91,15 @@ def test_the_job_server_finds_the_cluster():
     assert f"-Dspark.master=spark://{master}:7077" in options, "or it runs in local[4], silently"
 
 
+def test_flink_takes_the_ports_that_its_policy_opens():
+    policy = of_kind("flink", "NetworkPolicy")["spec"]
+    opened = {str(port["port"]) for rule in policy["ingress"] for port in rule["ports"]}
+    conf = CLUSTER["spec"]["flinkConfiguration"]
+    fixed = {conf["taskmanager.data.port"], conf["metrics.internal.query-service.port"]}
+    assert opened == fixed | {"6122"}, "the last is Flink's own for RPC on Kubernetes"
+    assert policy["podSelector"]["matchLabels"]["app"] == CLUSTER["metadata"]["name"]
+
+
 def test_flink_has_beams_classes_as_its_own():
     assert CLUSTER["spec"]["flinkConfiguration"]["classloader.resolve-order"] == "parent-first"
     (server,) = of_kind("flink", "Deployment")["spec"]["template"]["spec"]["containers"]
