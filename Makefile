@@ -13,7 +13,7 @@ help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
 	@echo "make test      the tests"
 	@echo "make test-slow those that take tens of seconds each"
-	@echo "make test-clusters those that start real servers: object stores, HDFS (Go, Java and Maven)"
+	@echo "make test-clusters  those that start Flink, Spark, Prism and stores on this machine"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
 	@echo "make lint      ruff and mypy"
@@ -60,7 +60,7 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# Each skips, saying what it lacks, where there is no Go, Java or Maven.
+# Those that need Java, Maven or Go; each skips, with the reason, where its own is missing.
 test-clusters: $(STAMP)
 	$(BIN)/python -m pytest -m cluster
 
