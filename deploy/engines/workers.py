@@ -1,0 +1,21 @@
+"""Beam's Python worker pool: what a runner asks for workers (--environment_type=EXTERNAL)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .processes import HOST, Cluster
+
+POOL = Path(__file__).with_name("pool.py")
+
+
+def up(cluster: Cluster, name: str = "worker-pool") -> list[str]:
+    """Starts a pool in this Python, which must hold scenefeed; the flags that name it."""
+    port = cluster.port(name)
+    # The pool starts `python`: the one that comes first on PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    cluster.start(name, [sys.executable, POOL, port], {"PATH": path})
+    cluster.wait_for(name, port)
+    return ["--environment_type=EXTERNAL", f"--environment_config={HOST}:{port}"]
