@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Cluster:
         """
         if self.pid(name):
             return
-        with open(self.logs / f"{name}.log", "ab") as log:
+        with open(self.logs / f"{name}.log", "wb") as log:
             process = subprocess.Popen(
                 [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=self.tmp, env={**os.environ, "TMPDIR": str(self.tmp), **(env or {})},
@@ -97,13 +97,21 @@ class Cluster:
         Raises:
           LaunchError: the process ended, or it took longer than ``seconds``.
         """
+        self.wait_until(name, lambda: is_open(port), seconds)
+
+    def wait_until(self, name: str, ready: Callable[[], object], seconds: float = 60) -> None:
+        """Waits until ``ready()`` is true, as long as the process runs.
+
+        Raises:
+          LaunchError: it ended, or it took longer than ``seconds``.
+        """
         end = time.monotonic() + seconds
-        while not is_open(port):
+        while not ready():
             if not self.pid(name):
                 raise LaunchError(f"{name} ended: {self.last_words(name)}")
             if time.monotonic() > end:
                 raise LaunchError(
-                    f"{name}: no answer after {seconds:.0f} s: {self.last_words(name)}"
+                    f"{name}: not there after {seconds:.0f} s: {self.last_words(name)}"
                 )
             time.sleep(0.1)
 
