@@ -100,8 +100,10 @@ def _configure(cluster: Cluster) -> Path:
         "taskmanager.cpu.cores": SLOTS,
         "taskmanager.memory.task.heap.size": "256m",
         "taskmanager.memory.managed.size": "256m",
-        "taskmanager.memory.network.min": "64m",
-        "taskmanager.memory.network.max": "64m",
+        "taskmanager.memory.network.min": "256m",
+        "taskmanager.memory.network.max": "256m",
+        # A pipeline of ours has some twenty shuffles; Flink would set aside 16 MiB for each.
+        "taskmanager.network.sort-shuffle.min-buffers": 64,
         "taskmanager.memory.framework.heap.size": "128m",
         "taskmanager.memory.framework.off-heap.size": "128m",
         "taskmanager.memory.task.off-heap.size": "0",
