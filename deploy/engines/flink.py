@@ -40,7 +40,7 @@ def up(cluster: Cluster, task_managers: int) -> list[str]:
         raise LaunchError("no java on PATH: install a Java 17 runtime")
     lib, jar = _flink(cluster.cache), _job_server(cluster.cache)
     rest, job = cluster.port("flink-rest"), cluster.port("job-server")
-    command = [java, *_java(cluster, lib), "-cp", f"{lib}/*"]
+    command = [java, *_java(cluster), "-cp", f"{lib}/*:{jar}"]
     conf = _configure(cluster)
     cluster.start(
         "job-manager",
@@ -65,8 +65,10 @@ def up(cluster: Cluster, task_managers: int) -> list[str]:
         cluster.wait_until(f"task-manager-{n}", lambda: _joined(rest) == task_managers)
     cluster.wait_for("job-server", job)
     cluster.remember(rest=f"http://{HOST}:{rest}")
-    flags = ["--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", *pool]
-    return [*flags, f"--parallelism={task_managers * SLOTS}"]
+    return [
+        "--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", *pool,
+        f"--parallelism={task_managers * SLOTS}", "--environment_cache_millis=60000",
+    ]  # fmt: skip
 
 
 _RUN = "org.apache.flink.runtime"
@@ -76,7 +78,7 @@ def _opens() -> list[str]:
     return [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENS]
 
 
-def _java(cluster: Cluster, lib: Path) -> list[str]:
+def _java(cluster: Cluster) -> list[str]:
     log4j = cluster.folder / "log4j.properties"
     log4j.write_text(_LOG4J)
     return [*_opens(), f"-Dlog4j.configurationFile={log4j}", f"-Djava.io.tmpdir={cluster.tmp}"]
@@ -111,6 +113,9 @@ def _configure(cluster: Cluster) -> Path:
         "taskmanager.memory.jvm-overhead.min": "128m",
         "taskmanager.memory.jvm-overhead.max": "128m",
         "io.tmp.dirs": cluster.tmp,
+        # Beam keeps Python workers from one stage to the next (--environment_cache_millis) only
+        # where its classes are Flink's own, not the job's.
+        "classloader.resolve-order": "parent-first",
         # A killed task manager costs a restart of the job, not the job.
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 3,
