@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow test-tfio test-frameworks lint bench lock install clean
+.PHONY: help demo test test-slow test-clusters test-tfio test-frameworks lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
 	@echo "make test      the tests"
 	@echo "make test-slow those that take tens of seconds each"
+	@echo "make test-clusters  on a real Flink and other engines, started here (Java, Maven, Go)"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
 	@echo "make lint      ruff and mypy"
@@ -58,6 +59,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+test-clusters: $(STAMP)
+	$(BIN)/python -m pytest tests/clusters -m cluster
 
 # PyTorch's wheels bring several gigabytes of CUDA with them: not for those who only want the demo.
 .venv-frameworks/.installed: requirements-frameworks.lock setup.py

@@ -116,9 +116,9 @@ def _configure(cluster: Cluster) -> Path:
         # Beam keeps Python workers from one stage to the next (--environment_cache_millis) only
         # where its classes are Flink's own, not the job's.
         "classloader.resolve-order": "parent-first",
-        # A killed task manager costs a restart of the job, not the job.
+        # A killed task manager costs restarts, not the job: one for it, one for what it held.
         "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 3,
+        "restart-strategy.fixed-delay.attempts": 10,
         "restart-strategy.fixed-delay.delay": "1 s",
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 10000,
