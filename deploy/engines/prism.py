@@ -17,12 +17,11 @@ def up(cluster: Cluster, _workers: int) -> list[str]:
     Prism asks the pool for one worker process a job, whatever the number asked for.
     """
     job, web = cluster.port("job-server"), cluster.port("web")
-    cluster.start(
-        "prism", [_prism(cluster.cache), f"-job_port={job}", f"-web_port={web}", "-log_kind=text"]
-    )
+    binary = _prism(cluster.cache)
+    cluster.start("prism", [binary, f"-job_port={job}", f"-web_port={web}", "-log_kind=text"])
     pool = workers.up(cluster)
     cluster.wait_for("prism", job)
-    cluster.remember(web=f"http://{HOST}:{web}")
+    cluster.remember(web=f"http://{HOST}:{web}", prism=str(binary))
     return ["--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", *pool]
 
 

@@ -46,10 +46,29 @@ def flink_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
     yield from _cluster("flink", tmp_path_factory.mktemp("flink"))
 
 
-def _cluster(engine: str, folder: Path) -> Iterator[LocalCluster]:
-    missing = [tool for tool in TOOLS[engine] if not shutil.which(tool)]
+@pytest.fixture(scope="session")
+def spark_needs() -> None:
+    _skip_without(TOOLS["spark"], "spark")
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
+    yield from _cluster("spark", tmp_path_factory.mktemp("spark"))
+
+
+@pytest.fixture(scope="session")
+def prism_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
+    yield from _cluster("prism", tmp_path_factory.mktemp("prism"))
+
+
+def _skip_without(tools: tuple[str, ...], engine: str) -> None:
+    missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
         pytest.skip(f"{engine} needs {' and '.join(missing)} on PATH")
+
+
+def _cluster(engine: str, folder: Path) -> Iterator[LocalCluster]:
+    _skip_without(TOOLS[engine], engine)
     cluster = LocalCluster(engine, folder)
     try:
         cluster.up()
