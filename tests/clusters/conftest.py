@@ -1,0 +1,98 @@
+"""Real clusters on this machine, one of each engine for a whole session of tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, scenefeed
+
+TOOLS = {"flink": ("java", "mvn"), "spark": ("java", "mvn"), "prism": ("go",)}
+
+
+class LocalCluster:
+    """``deploy/local-cluster`` for one engine, in a folder of its own."""
+
+    def __init__(self, engine: str, folder: Path) -> None:
+        self.engine, self.folder = engine, folder
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "LOCAL_CLUSTER": str(folder)}
+
+    def run(self, *args: str) -> str:
+        command = [str(ROOT / "deploy" / "local-cluster"), *args]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def up(self) -> list[str]:
+        """Starts what does not run; the flags for convert."""
+        return shlex.split(self.run("up", self.engine))
+
+    def status(self) -> dict:
+        return json.loads(self.run("status", "--json"))
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
+    yield from _cluster("flink", tmp_path_factory.mktemp("flink"))
+
+
+@pytest.fixture(scope="session")
+def spark_needs() -> None:
+    _skip_without(TOOLS["spark"], "spark")
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
+    yield from _cluster("spark", tmp_path_factory.mktemp("spark"))
+
+
+@pytest.fixture(scope="session")
+def prism_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
+    yield from _cluster("prism", tmp_path_factory.mktemp("prism"))
+
+
+def _skip_without(tools: tuple[str, ...], engine: str) -> None:
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if missing:
+        pytest.skip(f"{engine} needs {' and '.join(missing)} on PATH")
+
+
+def _cluster(engine: str, folder: Path) -> Iterator[LocalCluster]:
+    _skip_without(TOOLS[engine], engine)
+    cluster = LocalCluster(engine, folder)
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.run("down")
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    """A configuration of eight made scenes; beside it, ``direct`` is what DirectRunner makes."""
+    folder = tmp_path_factory.mktemp("scenes")
+    scenefeed("synth", folder, "--scenes", 8, "--size", 1024)
+    config = folder / "dataset.yaml"
+    scenefeed("convert", "--config", config, "--output", folder / "direct", "--num_shards", 4)
+    return config
+
+
+def fingerprint(out: Path) -> str:
+    return json.loads((out / "dataset.json").read_text())["fingerprint"]
+
+
+def shell_blocks(page: str) -> str:
+    """A page's sh blocks as one script, but for those marked as never run."""
+    text = (ROOT / "docs" / page).read_text()
+    text = re.sub(r"\*Never run by us:[^\n]*\n+```sh\n.*?```", "", text, flags=re.S)
+    return "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))

@@ -1,0 +1,92 @@
+"""A standalone Flink of two task managers, with Beam's job server and Python worker pool."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.clusters.conftest import fingerprint, shell_blocks
+from tests.conftest import ROOT, scenefeed
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+
+@pytest.fixture
+def flags(flink_cluster):
+    return flink_cluster.up()
+
+
+def metrics(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("parallelism", [1, 4])
+def test_the_same_bytes_as_on_one_machine(flags, scenes, tmp_path, parallelism):
+    scenefeed(
+        "convert", "--config", scenes, "--output", tmp_path / "out", "--num_shards", 4,
+        *flags, f"--parallelism={parallelism}",
+    )  # fmt: skip
+    assert fingerprint(tmp_path / "out") == fingerprint(scenes.parent / "direct")
+    ours, direct = metrics(tmp_path / "out"), metrics(scenes.parent / "direct")
+    for key in ("scenes", "patches", "bytes", "shards", "tallies"):
+        assert ours[key] == direct[key]
+
+
+def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
+    good = scenes.parent / "scenes"
+    (tmp_path / "bad.tif").write_bytes(next(good.glob("*.tif")).read_bytes()[:5000])
+    out = tmp_path / "out"
+    scenefeed(
+        "convert", next(good.glob("*.tif")), tmp_path / "bad.tif", "--output", out,
+        "--tile_size", 64, *flags, "--parallelism=1", code=1,
+    )  # fmt: skip
+    (line,) = (out / "errors.jsonl").read_text().splitlines()
+    assert "bad.tif" in line
+    assert metrics(out)["scenes"] == {"done": 1, "reused": 0, "failed": 1}
+
+
+@pytest.mark.parametrize("step", ["stage/.*.tmp", "records/beam-temp-train-*/*.tfrecord"])
+def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
+    """The other one takes over; which of the two is at work is seen from Flink."""
+    out = tmp_path / "out"
+    job = subprocess.Popen(
+        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
+         "--output", out, "--num_shards", "4", *flags, "--parallelism=2"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not list(out.glob(step)):
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.01)
+        os.kill(flink_cluster.status()["pids"]["task-manager-0"], signal.SIGKILL)
+        assert job.poll() is None, "it had ended before the kill"
+        assert job.wait(300) == 0, job.stderr.read()
+    finally:
+        job.kill()
+    log = (flink_cluster.folder / "logs" / "job-manager.log").read_text()
+    assert "task-manager-0 is no longer reachable" in log
+    assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+def test_no_worker_pool(flags, scenes, tmp_path):
+    done = scenefeed(
+        "convert", "--config", scenes, "--output", tmp_path / "out", *flags,
+        "--environment_config=127.0.0.1:9", "--parallelism=1", code=1,
+    )  # fmt: skip
+    assert "Connection refused" in done.stderr
+
+
+def test_the_page(flink_cluster):
+    """docs/flink.md, command by command; its last stops the cluster."""
+    script = "set -euo pipefail\nrm -rf demo/flink\n" + shell_blocks("flink.md")
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=flink_cluster.env, capture_output=True, text=True,
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    out = ROOT / "demo" / "flink"
+    assert fingerprint(out / "out") == fingerprint(out / "direct")

@@ -1,0 +1,105 @@
+"""A standalone Spark of a master and workers, with Beam's job server and Python worker pool."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.clusters.conftest import LocalCluster, fingerprint, shell_blocks
+from tests.conftest import ROOT, scenefeed
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+
+@pytest.fixture
+def flags(spark_cluster):
+    return spark_cluster.up()
+
+
+def applications(cluster):
+    """What the master has seen finish."""
+    with urllib.request.urlopen(f"{cluster.status()['web']}/json/", timeout=10) as reply:
+        return json.load(reply)["completedapps"]
+
+
+def executors(worker):
+    """Process ids of a worker's executors: its children."""
+    pids = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    return [int(x) for x in pids]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_same_bytes_as_on_one_machine(spark_needs, scenes, tmp_path, workers):
+    """On executors of the cluster, whatever a flag says: never in the job server itself."""
+    cluster, out = LocalCluster("spark", tmp_path / "cluster"), tmp_path / "out"
+    try:
+        flags = cluster.run("up", "spark", "--workers", str(workers)).split()
+        scenefeed(
+            "convert", "--config", scenes, "--output", out, "--num_shards", 4, *flags,
+            "--spark_master_url=local[4]",
+        )  # fmt: skip
+        (application,) = applications(cluster)
+        log = (cluster.folder / "logs" / "master.log").read_text()
+        used = re.findall(rf"Launching executor {application['id']}/\d+ on worker (\S+)", log)
+    finally:
+        cluster.run("down")
+    assert (application["state"], application["cores"]) == ("FINISHED", workers)
+    assert len(set(used)) == workers
+    assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+@pytest.mark.parametrize("step", ["stage/.*.tmp", "records/beam-temp-train-*/*.tfrecord"])
+def test_a_killed_executor(spark_cluster, flags, scenes, tmp_path, step):
+    out = tmp_path / "out"
+    job = subprocess.Popen(
+        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
+         "--output", out, "--num_shards", "4", *flags],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not list(out.glob(step)):
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.01)
+        (executor,) = executors(spark_cluster.status()["pids"]["worker-0"])
+        os.kill(executor, signal.SIGKILL)
+        assert job.poll() is None, "it had ended before the kill"
+        assert job.wait(300) == 0, job.stderr.read()
+    finally:
+        job.kill()
+    application = max(applications(spark_cluster), key=lambda x: x["id"])
+    log = (spark_cluster.folder / "logs" / "worker-0.log").read_text()
+    killed = rf"Executor {application['id']}/\d+ finished with state (KILLED|FAILED|EXITED)"
+    assert re.search(killed, log)
+    assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
+    good = next((scenes.parent / "scenes").glob("*.tif"))
+    (tmp_path / "bad.tif").write_bytes(good.read_bytes()[:5000])
+    out = tmp_path / "out"
+    scenefeed(
+        "convert", good, tmp_path / "bad.tif", "--output", out, "--tile_size", 64, *flags, code=1
+    )
+    (line,) = (out / "errors.jsonl").read_text().splitlines()
+    assert "bad.tif" in line
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["scenes"] == {"done": 1, "reused": 0, "failed": 1}
+
+
+def test_the_page(spark_cluster):
+    """docs/spark.md, command by command; its last stops the cluster."""
+    script = "set -euo pipefail\nrm -rf demo/spark\n" + shell_blocks("spark.md")
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=spark_cluster.env, capture_output=True, text=True,
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    out = ROOT / "demo" / "spark"
+    assert fingerprint(out / "out") == fingerprint(out / "direct")
