@@ -66,7 +66,8 @@ def up(cluster: Cluster, task_managers: int) -> list[str]:
     cluster.wait_for("job-server", job)
     cluster.remember(rest=f"http://{HOST}:{rest}")
     return [
-        "--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", *pool,
+        "--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", f"--flink_master={HOST}:{rest}",
+        *pool,
         f"--parallelism={task_managers * SLOTS}", "--environment_cache_millis=60000",
     ]  # fmt: skip
 
