@@ -128,7 +128,12 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
         return _too_many_failed(out, metrics, args.max_failed)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes, args.drop_stage, stage_dir)
-    metrics = _execute(run, options, convert.convert_pipeline(run, scenes), len(scenes))
+    build = convert.convert_pipeline(run, scenes)
+    if template := runner.writes_template(options):
+        runner.run(build, options)
+        print(f"wrote the job to {template}; nothing was converted")
+        return 0
+    metrics = _execute(run, options, build, len(scenes))
     _write_json(args.json, metrics)
     return _conclude(out, metrics, args.max_failed)
 

@@ -26,6 +26,10 @@ SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
 RECORDS, STAGE = "records", "stage"
 
 
+def version() -> str:
+    return metadata.version("scenefeed")
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What stays the same through one run.
@@ -39,6 +43,7 @@ class Run:
       processes: how many of them are processes of their own.
       drop_stage: remove the stage files at the end.
       stage_dir: where stage files go; "" for their place in ``out``.
+      version: scenefeed's, at launch.
     """
 
     out: str
@@ -49,6 +54,7 @@ class Run:
     processes: int = 0
     drop_stage: bool = False
     stage_dir: str = ""
+    version: str = dataclasses.field(default_factory=version)
 
     @property
     def stage(self) -> str:
@@ -182,10 +188,6 @@ def _peak_memory(run: Run, scenes: list[StagedScene], shards: list[WrittenShard]
     if not run.workers:
         return workers
     return max(peak_memory(), workers) + run.processes * workers
-
-
-def version() -> str:
-    return metadata.version("scenefeed")
 
 
 def versions() -> dict[str, str]:

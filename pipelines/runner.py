@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
     StandardOptions,
 )  # fmt: skip
 
@@ -47,7 +49,14 @@ def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
             direct.direct_running_mode = "multi_threading"
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
+    # Some runners send the whole of __main__ to workers, which is none of theirs.
+    options.view_as(SetupOptions).save_main_session = False
     return options
+
+
+def writes_template(options: PipelineOptions) -> str:
+    """Where Dataflow's job is written instead of being run; "" where it is run."""
+    return options.view_as(GoogleCloudOptions).template_location or ""
 
 
 def _hdfs_flags(output: str) -> list[str]:

@@ -24,8 +24,7 @@ def command_line(flags: Sequence[str]) -> list[str]:
             out += [name] if value.lower() in ("", "true") else []
         elif value or "=" not in flag:
             out.append(flag)
-    # Nothing of ours lives in __main__: workers import it, as everybody does.
-    return [*out, "--no_save_main_session", *scenes]
+    return [*out, *scenes]
 
 
 def switches() -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -89,10 +88,3 @@ def scenes(tmp_path_factory) -> Path:
 
 def fingerprint(out: Path) -> str:
     return json.loads((out / "dataset.json").read_text())["fingerprint"]
-
-
-def shell_blocks(page: str) -> str:
-    """A page's sh blocks as one script, but for those marked as never run."""
-    text = (ROOT / "docs" / page).read_text()
-    text = re.sub(r"\*Never run by us:[^\n]*\n+```sh\n.*?```", "", text, flags=re.S)
-    return "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))

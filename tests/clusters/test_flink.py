@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import time
 
 import pytest
 
-from tests.clusters.conftest import fingerprint, shell_blocks
+from tests.clusters.conftest import fingerprint
 from tests.conftest import ROOT, scenefeed
+from tests.deploy.docs import doc_commands, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -82,11 +84,7 @@ def test_no_worker_pool(flags, scenes, tmp_path):
 
 def test_the_page(flink_cluster):
     """docs/flink.md, command by command; its last stops the cluster."""
-    script = "set -euo pipefail\nrm -rf demo/flink\n" + shell_blocks("flink.md")
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=flink_cluster.env, capture_output=True, text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     out = ROOT / "demo" / "flink"
+    shutil.rmtree(out, ignore_errors=True)
+    run("\n".join(doc_commands("flink")), LOCAL_CLUSTER=str(flink_cluster.folder))
     assert fingerprint(out / "out") == fingerprint(out / "direct")

@@ -1,11 +1,12 @@
 """Prism with Beam's Python worker pool, with workers in our own process, and started by Beam."""
 
-import subprocess
+import shutil
 
 import pytest
 
-from tests.clusters.conftest import fingerprint, shell_blocks
+from tests.clusters.conftest import fingerprint
 from tests.conftest import ROOT, scenefeed
+from tests.deploy.docs import doc_commands, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -33,11 +34,7 @@ def test_started_by_beam(prism_cluster, scenes, tmp_path):
 
 def test_the_page(prism_cluster):
     """docs/prism.md, command by command; its last stops the cluster."""
-    script = "set -euo pipefail\nrm -rf demo/prism\n" + shell_blocks("prism.md")
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=prism_cluster.env, capture_output=True, text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     out = ROOT / "demo" / "prism"
+    shutil.rmtree(out, ignore_errors=True)
+    run("\n".join(doc_commands("prism")), LOCAL_CLUSTER=str(prism_cluster.folder))
     assert fingerprint(out / "out") == fingerprint(out / "direct")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.conftest import LocalCluster, fingerprint, shell_blocks
+from tests.clusters.conftest import LocalCluster, fingerprint
 from tests.conftest import ROOT, scenefeed
+from tests.deploy.docs import doc_commands, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -95,11 +97,7 @@ def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
 
 def test_the_page(spark_cluster):
     """docs/spark.md, command by command; its last stops the cluster."""
-    script = "set -euo pipefail\nrm -rf demo/spark\n" + shell_blocks("spark.md")
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=spark_cluster.env, capture_output=True, text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     out = ROOT / "demo" / "spark"
+    shutil.rmtree(out, ignore_errors=True)
+    run("\n".join(doc_commands("spark")), LOCAL_CLUSTER=str(spark_cluster.folder))
     assert fingerprint(out / "out") == fingerprint(out / "direct")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-PAGES = ("flink", "spark", "prism", "dataflow", "ec2", "kubernetes")
+PAGES = ("flink", "spark", "prism", "dataflow", "ec2", "kubernetes", "storage")
 NEVER_RUN = re.compile(r"\*Never run by us: \S.*\.\*")
 
 

@@ -28,7 +28,7 @@ PARAMETERS = json.loads((FOLDER / "metadata.json").read_text())["parameters"]
 FLAGS = [
     "--runner=DataflowRunner", "--project=project", "--region=europe-west1", "--job_name=floods",
     "--staging_location=gs://bucket/staging", "--temp_location=gs://bucket/temp",
-    "--sdk_location=container", "--no_save_main_session", f"--sdk_container_image={IMAGE}",
+    "--sdk_location=container", f"--sdk_container_image={IMAGE}",
 ]  # fmt: skip
 SECRET = "a-secret-that-must-not-travel"
 
@@ -77,7 +77,7 @@ def test_parameters_become_the_command_line():
         "--overwrite=false", "--bands=", "--clip=-30,5", "--runner=DataflowRunner",
     ) == [
         "convert", "--output=gs://b/out", "--to_db", "--clip=-30,5", "--runner=DataflowRunner",
-        "--no_save_main_session", "gs://b/*.tif", "gs://b/c.tif",
+        "gs://b/*.tif", "gs://b/c.tif",
     ]  # fmt: skip
 
 
@@ -208,11 +208,8 @@ def _unpacked(proto: bytes) -> bytes:
     return b"".join(found)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="convert waits for a job that --template_location only writes"
-)
 def test_a_template_is_written_and_the_command_ends_well(small_dataset, tmp_path, monkeypatch):
-    """As Dataflow's launcher runs it; docs/dataflow.md says that it does not, while this fails."""
+    """As Dataflow's launcher runs it."""
     from apache_beam.internal.gcp import auth
     from apache_beam.io.gcp import gcsio
     from apache_beam.options.pipeline_options import GoogleCloudOptions
@@ -228,7 +225,7 @@ def test_a_template_is_written_and_the_command_ends_well(small_dataset, tmp_path
     )
     code = cli.main(
         ["convert", "--config", str(small_dataset / "config.yaml"), "--output", str(tmp_path / "out"),
-         *FLAGS, "--template_location=gs://bucket/staging/job_object"]
+         *FLAGS, "--shared_disk", "--template_location=gs://bucket/staging/job_object"]
     )  # fmt: skip
     assert written == ["pipeline.pb", "job_object"]
     assert code == 0

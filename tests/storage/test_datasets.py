@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -13,7 +12,8 @@ import pytest
 import rasterio
 
 from scenefeed.loader import Reader
-from tests.conftest import ROOT, write_raster
+from tests.conftest import write_raster
+from tests.deploy.docs import doc_commands, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 RNG = np.random.default_rng(5)
@@ -204,22 +204,8 @@ def test_a_scene_that_is_cut_off_is_a_dead_letter(remote, local, tmp_path):
 
 
 def test_the_pages_commands(remote, tmp_path):
-    page = (ROOT / "docs/storage.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
-    assert len(blocks) == 2
     server, _ = remote
-    bin = tmp_path / "bin"
-    bin.mkdir()
-    (bin / "scenefeed").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -m scenefeed.pipelines.cli "$@"\n'
-    )
-    (bin / "scenefeed").chmod(0o755)
-    env = os.environ | server.env | {"BUCKET": server.root, "PATH": f"{bin}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-euc", "\n".join(blocks)], cwd=tmp_path, env=env, capture_output=True, text=True,
-        timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run("\n".join(doc_commands("storage")), tmp_path, BUCKET=server.root, **server.env)
     one, two = (
         json.loads((tmp_path / d / "dataset.json").read_text()) for d in ("docs-out", "docs-out2")
     )
