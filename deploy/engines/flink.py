@@ -117,7 +117,8 @@ def _configure(cluster: Cluster) -> Path:
         # Beam keeps Python workers from one stage to the next (--environment_cache_millis) only
         # where its classes are Flink's own, not the job's.
         "classloader.resolve-order": "parent-first",
-        # A killed task manager costs restarts, not the job: one for it, one for what it held.
+        # A killed task manager costs the job two to four restarts: one for it, others for the
+        # intermediate results that it held.
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 10,
         "restart-strategy.fixed-delay.delay": "1 s",

@@ -53,7 +53,7 @@ def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
 
 @pytest.mark.parametrize("step", ["stage/.*.tmp", "records/beam-temp-train-*/*.tfrecord"])
 def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
-    """The other one takes over; which of the two is at work is seen from Flink."""
+    """The other one takes over."""
     out = tmp_path / "out"
     job = subprocess.Popen(
         [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
@@ -72,14 +72,6 @@ def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
     log = (flink_cluster.folder / "logs" / "job-manager.log").read_text()
     assert "task-manager-0 is no longer reachable" in log
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
-
-
-def test_no_worker_pool(flags, scenes, tmp_path):
-    done = scenefeed(
-        "convert", "--config", scenes, "--output", tmp_path / "out", *flags,
-        "--environment_config=127.0.0.1:9", "--parallelism=1", code=1,
-    )  # fmt: skip
-    assert "Connection refused" in done.stderr
 
 
 def test_the_page(flink_cluster):
