@@ -112,7 +112,7 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
     options = runner.pipeline_options(rest, str(out))
     paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
-    runner.check_paths(options, args.shared_disk, paths)
+    runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)
     whole = convert.check_output(out, config, inputs, args.overwrite)
     if stage_dir:
@@ -151,7 +151,7 @@ def _shard(args: argparse.Namespace, rest: list[str], started: float) -> int:
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))
     paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
-    runner.check_paths(options, args.shared_disk, paths)
+    runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     run = Run(str(out), config, inputs, started, workers, processes)
@@ -170,9 +170,8 @@ def _execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
     try:
         with progress(run, scenes):
             runner.run(build, options)
-    except BaseException:
-        results.remove_temporaries(run)
-        raise
+    finally:
+        results.remove_temporaries(run)  # also those of workers that were killed
     return convert.read_metrics(out)
 
 

@@ -43,7 +43,6 @@ class Run:
       processes: how many of them are processes of their own.
       drop_stage: remove the stage files at the end.
       stage_dir: where stage files go; "" for their place in ``out``.
-      version: scenefeed's, at launch.
     """
 
     out: str
@@ -54,7 +53,6 @@ class Run:
     processes: int = 0
     drop_stage: bool = False
     stage_dir: str = ""
-    version: str = dataclasses.field(default_factory=version)
 
     @property
     def stage(self) -> str:

@@ -19,13 +19,12 @@ from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
-    PortableOptions,
     SetupOptions,
     StandardOptions,
 )  # fmt: skip
 
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
-from ..transforms.storage import is_remote
+from . import cluster
 from .options import foreign_flags, unknown_flag
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
@@ -89,37 +88,28 @@ def run(build: Any, options: PipelineOptions) -> None:
             try:
                 state = result.wait_until_finish()
             except KeyboardInterrupt:
-                result.cancel()  # a cluster would go on without us
+                cluster.cancel(result, options)
                 raise
     except Exception as e:
-        raise JobError(_innermost(e)) from e
+        known = "" if _is_local(options) else cluster.explain(f"{e}\n{own_words(e)}", options)
+        raise JobError(known or _innermost(e)) from e
     if state not in (None, "DONE"):
         raise JobError(f"the job ended in state {state}: see the runner's own log")
 
 
-def check_paths(
+def check_cluster(
     options: PipelineOptions, shared_disk: bool, named: Iterable[tuple[str, str]]
 ) -> None:
-    """That workers can see what the job names: a cluster's have disks of their own.
-
-    Args:
-      options: Beam's.
-      shared_disk: the user says that they see this machine's paths.
-      named: what each path is, and the path; "" for none.
+    """That a runner other than this machine's own is there, and that its workers can see what the
+    job names (``cluster.check_paths``).
 
     Raises:
-      ConfigError: a path is on this machine, and the workers are not.
+      ConfigError: they cannot.
+      JobError: no job server answers.
     """
-    environment = options.view_as(PortableOptions).environment_type
-    if shared_disk or _is_local(options) or environment == "LOOPBACK":
-        return
-    for what, path in named:
-        if path and not is_remote(path):
-            raise ConfigError(
-                f"{what} {path}: is on this machine, where the workers of "
-                f"{options.view_as(StandardOptions).runner} cannot see it: put it on s3://, gs:// "
-                "or hdfs://, or say --shared_disk where every worker mounts that path"
-            )
+    if not _is_local(options):
+        cluster.check_paths(options, shared_disk, named)
+        cluster.check_job_server(options)
 
 
 def worker_count(options: PipelineOptions) -> int:
@@ -198,19 +188,30 @@ def _beam_flags() -> dict[str, bool]:
     return {s: a.nargs != 0 for a in parser._actions for s in a.option_strings}
 
 
+def own_words(error: BaseException) -> str:
+    """What a failed call to a job server says of itself; "" for other errors."""
+    import grpc
+
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    return ""
+
+
 def _innermost(error: BaseException) -> str:
     """The job's own words, dug out of what the runner wrapped around them."""
-    text = str(error)
-    found = re.findall(r"^(?:[\w.]+\.)?JobError: (.+)$", text, re.M)
+    text = own_words(error) or str(error)
+    found = re.findall(r"(?:^|: )(?:[\w.]+\.)?JobError: (.+)$", text, re.M)
     if isinstance(error, JobError) or not found:
-        lines = [line for line in text.splitlines() if line.strip()]
-        words = next(
-            (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", x)), None
-        )
-        line = words or (lines[-1] if lines else type(error).__name__)
+        # Java's traces stand line by line under what they are about, Python's above it.
+        lines = [
+            x for x in text.splitlines() if x.strip() and not re.match(r"\s*at |\S+\.java:", x)
+        ]
+        python = (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", x))
+        line = next(python, lines[-1] if lines else type(error).__name__)
     else:
         line = found[0]
     code = re.search(r"OSError: \[Errno (\d+)\]", line)
     if code and int(code.group(1)) in DISK_ERRORS:
         return f"{os.strerror(int(code.group(1)))}: {MAKE_ROOM}"
+    line = re.sub(r"^Pipeline \S+ failed in state FAILED: ", "", line.strip())
     return re.sub(r" \[while running .*$", "", line).strip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from typing import Any
 
 import apache_beam as beam
@@ -20,7 +21,7 @@ from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .choosing import Rates, choose, count_classes, rates_of
 from .config import Config
-from .errors import DeadLetter, SceneError, as_scene_error
+from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
 from .scenes import SceneFiles
@@ -47,8 +48,24 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _PlanScene(beam.DoFn):  # type: ignore[misc]
+class _OurVersion(beam.DoFn):  # type: ignore[misc]
+    """Refuses workers that have another scenefeed than the command that launched the job."""
+
+    def __init__(self) -> None:
+        self._launched = metadata.version("scenefeed")
+
+    def setup(self) -> None:
+        here = metadata.version("scenefeed")
+        if here != self._launched:
+            raise JobError(
+                f"a worker has scenefeed {here}, and the command is of {self._launched}: install "
+                "the same on both sides"
+            )
+
+
+class _PlanScene(_OurVersion):
     def __init__(self, config: Config):
+        super().__init__()
         self._config = config
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
 
@@ -161,8 +178,9 @@ class _CountClasses(beam.DoFn):  # type: ignore[misc]
             return  # _Choose meets the same, and makes the dead letter
 
 
-class _Choose(beam.DoFn):  # type: ignore[misc]
+class _Choose(_OurVersion):
     def __init__(self, config: Config):
+        super().__init__()
         self._config = config
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
 
