@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
+    PortableOptions,
     SetupOptions,
     StandardOptions,
 )  # fmt: skip
@@ -48,6 +49,9 @@ def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
             direct.direct_running_mode = "multi_threading"
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
+    portable = options.view_as(PortableOptions)
+    if portable.environment_type == "LOOPBACK":
+        portable.environment_config = None  # another environment's, such as of a launcher's flags
     # Some runners send the whole of __main__ to workers, which is none of theirs.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -127,7 +131,8 @@ def process_count(options: PipelineOptions) -> int:
 
 def quieten() -> None:
     """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
-    for name in ("apache_beam", "rasterio", "root", "py.warnings", "gcsfs", "s3fs", "google"):
+    beams = ("apache_beam", "root", "PrismRunner", "FlinkRunner", "SparkRunner")
+    for name in (*beams, "rasterio", "py.warnings", "gcsfs", "s3fs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -202,12 +207,10 @@ def _innermost(error: BaseException) -> str:
     text = own_words(error) or str(error)
     found = re.findall(r"(?:^|: )(?:[\w.]+\.)?JobError: (.+)$", text, re.M)
     if isinstance(error, JobError) or not found:
-        # Java's traces stand line by line under what they are about, Python's above it.
-        lines = [
-            x for x in text.splitlines() if x.strip() and not re.match(r"\s*at |\S+\.java:", x)
-        ]
+        # Python's traces stand above what they are about, Java's under it.
+        lines = [x for x in text.splitlines() if x.strip()] or [type(error).__name__]
         python = (x for x in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", x))
-        line = next(python, lines[-1] if lines else type(error).__name__)
+        line = next(python, lines[0] if "failed in state FAILED" in lines[0] else lines[-1])
     else:
         line = found[0]
     code = re.search(r"OSError: \[Errno (\d+)\]", line)

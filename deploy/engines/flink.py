@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from . import workers
+from .fetching import built_jar, run, sdist_jars, tool
 from .processes import HOST, Cluster, LaunchError
 
 FLINK = "1.19.1"
@@ -35,10 +33,10 @@ appender.out.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-40c{1} %m%n
 
 def up(cluster: Cluster, task_managers: int) -> list[str]:
     """Starts the cluster; the flags that run a pipeline on it."""
-    java = shutil.which("java")
-    if not java:
-        raise LaunchError("no java on PATH: install a Java 17 runtime")
-    lib, jar = _flink(cluster.cache), _job_server(cluster.cache)
+    java = tool("java", "a Java 17 runtime")
+    # Flink's own jars, of PyFlink's libraries.
+    lib = sdist_jars(cluster.cache / f"flink-{FLINK}", f"apache-flink-libraries=={FLINK}", _needed)
+    jar = _job_server(cluster.cache)
     rest, job = cluster.port("flink-rest"), cluster.port("job-server")
     command = [java, *_java(cluster), "-cp", f"{lib}/*:{jar}"]
     conf = _configure(cluster)
@@ -73,6 +71,10 @@ def up(cluster: Cluster, task_managers: int) -> list[str]:
 
 
 _RUN = "org.apache.flink.runtime"
+
+
+def _needed(path: Path) -> bool:
+    return path.parent.name == "lib" and path.name.startswith(("flink-dist", "log4j"))
 
 
 def _opens() -> list[str]:
@@ -140,55 +142,19 @@ def _joined(rest: int) -> int:
         return 0
 
 
-def _flink(cache: Path) -> Path:
-    """Flink's own jars, from the source archive of PyFlink's libraries on PyPI (230 MB)."""
-    lib = cache / f"flink-{FLINK}"
-    if lib.exists():
-        return lib
-    part = cache / "flink.part"
-    shutil.rmtree(part, ignore_errors=True)
-    _run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
-         f"--dest={part}", f"apache-flink-libraries=={FLINK}"]
-    )  # fmt: skip
-    with tarfile.open(next(part.glob("*.tar.gz"))) as archive:
-        for member in archive:
-            name = Path(member.name)
-            if name.parent.name == "lib" and name.name.startswith(("flink-dist", "log4j")):
-                member.name = name.name
-                archive.extract(member, part, filter="data")
-    next(part.glob("*.tar.gz")).unlink()
-    part.rename(lib)
-    return lib
-
-
 def _job_server(cache: Path) -> Path:
     """Beam's job server in one jar: the published one, or, where there is none, built of its parts."""
     version = workers.beam_version()
-    jar = cache / f"flink-job-server-{version}.jar"
-    built = cache / "flink-job-server.jar"
+    jar, built = cache / f"flink-job-server-{version}.jar", cache / "flink-job-server.jar"
     if jar.exists() or built.exists():
         return jar if jar.exists() else built
-    if not shutil.which("mvn"):
-        raise LaunchError(f"no mvn on PATH: install Maven, or put {JOB_SERVER} at {jar}")
-    part = cache / "job-server.part"
+    maven, part = tool("mvn", f"Maven, or put {JOB_SERVER} at {jar}"), cache / "job-server.part"
     try:
-        _run(
-            ["mvn", "-q", "-B", "dependency:copy", f"-DoutputDirectory={part}",
+        run(
+            [maven, "-q", "-B", "dependency:copy", f"-DoutputDirectory={part}",
              f"-Dartifact={JOB_SERVER}:{version}"]
         )  # fmt: skip
         return next(part.glob("*.jar")).rename(jar)
     except LaunchError as e:
         print(f"{e}; building it from its parts", file=sys.stderr)
-    shutil.copytree(POM.parent, part, dirs_exist_ok=True)
-    _run(["mvn", "-q", "-B", "-f", str(part / "pom.xml"), "package"])
-    return (part / "target" / "job-server.jar").rename(built)
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = [x for x in (done.stdout + done.stderr).splitlines() if "ERROR" in x] or [
-            "no reason"
-        ]
-        raise LaunchError(f"{' '.join(command[:4])} ...: {said[0][:300]}")
+    return built_jar(built, POM)

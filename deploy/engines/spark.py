@@ -20,6 +20,10 @@ POM = Path(__file__).parents[1] / "spark" / "job-server" / "pom.xml"
 _OPENS = """java.lang java.lang.invoke java.lang.reflect java.io java.net java.nio java.util
     java.util.concurrent java.util.concurrent.atomic sun.nio.ch sun.nio.cs sun.security.action
     sun.util.calendar""".split()
+_UNUSED = tuple(
+    """arpack breeze cats-kernel datanucleus derby hive kubernetes mesos rocksdbjni scala-compiler
+    spark-hive spark-kubernetes spark-mesos spark-mllib spire""".split()
+)
 _DEPLOY = "org.apache.spark.deploy"
 
 
@@ -28,7 +32,7 @@ def up(cluster: Cluster, count: int) -> list[str]:
     java = tool("java", "a Java 17 runtime")
     home = cluster.cache / f"spark-{SPARK}"
     home.mkdir(exist_ok=True)
-    jars = sdist_jars(home / "jars", f"pyspark=={SPARK}", lambda path: path.suffix == ".jar")
+    jars = sdist_jars(home / "jars", f"pyspark=={SPARK}", _needed)
     jar = built_jar(cluster.cache / f"spark-job-server-{SPARK}.jar", POM)
     rpc, web, job = (cluster.port(name) for name in ("spark", "web", "job-server"))
     master = f"spark://{HOST}:{rpc}"
@@ -61,6 +65,14 @@ def up(cluster: Cluster, count: int) -> list[str]:
         "--runner=PortableRunner", f"--job_endpoint={HOST}:{job}", *pool,
         "--environment_cache_millis=60000",
     ]  # fmt: skip
+
+
+def _needed(path: Path) -> bool:
+    """Spark's jars, but for the largest of those that Beam has no use for.
+
+    Executors fetch all that the driver has on its class path, for every job.
+    """
+    return path.suffix == ".jar" and not path.name.startswith(_UNUSED)
 
 
 def state(web: int) -> dict[str, Any]:
