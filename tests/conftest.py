@@ -44,11 +44,13 @@ def write_raster(
     return path
 
 
-def scenefeed(*args: object, code: int | None = 0, cwd: Path | None = None) -> Any:
+def scenefeed(
+    *args: object, code: int | None = 0, cwd: Path | None = None, seconds: float = 170
+) -> Any:
     """Runs the real command; asserts its exit code and that no traceback shows."""
     done = subprocess.run(
         [sys.executable, "-m", "scenefeed.pipelines.cli", *map(str, args)],
-        capture_output=True, text=True, cwd=cwd, timeout=170, check=False,
+        capture_output=True, text=True, cwd=cwd, timeout=seconds, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     if code is not None:

@@ -19,7 +19,7 @@ class RemotePath:
         self._root, self._path = f"{scheme}://{bucket}", PurePosixPath("/", inner)
 
     def __str__(self) -> str:
-        return f"{self._root}{self._path}"
+        return f"{self._root}{self._path}".rstrip("/")
 
     def __repr__(self) -> str:
         return f"RemotePath({str(self)!r})"

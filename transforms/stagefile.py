@@ -154,12 +154,12 @@ def writing(
     except BaseException as e:
         if writer is not None:
             writer.abandon()
-        if isinstance(e, OSError | RuntimeError) and (code := _disk_errno(e)):
+        if isinstance(e, OSError | RuntimeError) and (code := disk_errno(e)):
             raise JobError(f"{path}: cannot be written: {os.strerror(code)}: {MAKE_ROOM}") from e
         raise
 
 
-def _disk_errno(error: BaseException) -> int | None:
+def disk_errno(error: BaseException) -> int | None:
     """The errno of a failure that is the machine's fault. HDF5 words it in its message, and h5py
     does not always set it."""
     worded = re.search(r"errno = (\d+)", str(error))

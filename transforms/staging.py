@@ -19,6 +19,7 @@ import xxhash
 from .bands import fills_of
 from .cleaning import Cleaner, band_sums
 from .config import Config
+from .errors import JobError
 from .headers import SceneHeader
 from .labels import Burner
 from .rasters import WINDOW_BYTES, gdal_environment
@@ -26,7 +27,7 @@ from .reading import SceneReader
 from .remotestage import publish
 from .scalars import scalar_values, text_scalars
 from .scenes import SceneFiles
-from .stagefile import is_whole, read_columns, read_notes, writing
+from .stagefile import disk_errno, is_whole, read_columns, read_notes, writing
 from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
 
@@ -183,11 +184,19 @@ def _local(path: str, config: Config, timer: Timer) -> Iterator[Path]:
     if not is_remote(path):
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder:
-        local = Path(folder) / "stage.h5"
-        yield local
-        with timer("move"):
-            publish(local, path, config.records.seed)
+    try:
+        with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder:
+            local = Path(folder) / "stage.h5"
+            yield local
+            with timer("move"):
+                publish(local, path, config.records.seed)
+    except JobError as e:
+        if e.__cause__ is None or not disk_errno(e.__cause__):
+            raise
+        raise JobError(
+            f"{tempfile.gettempdir()}: the temporary folder of a worker has no room for twice the "
+            f"patches of {path}: set TMPDIR to a larger disk there, and run the same command again"
+        ) from e
 
 
 def _stage(

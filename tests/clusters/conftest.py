@@ -47,7 +47,7 @@ def flink_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="session")
 def spark_needs() -> None:
-    _skip_without(TOOLS["spark"], "spark")
+    skip_without(TOOLS["spark"], "spark")
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +60,14 @@ def prism_cluster(tmp_path_factory) -> Iterator[LocalCluster]:
     yield from _cluster("prism", tmp_path_factory.mktemp("prism"))
 
 
-def _skip_without(tools: tuple[str, ...], engine: str) -> None:
+def skip_without(tools: tuple[str, ...], engine: str) -> None:
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
         pytest.skip(f"{engine} needs {' and '.join(missing)} on PATH")
 
 
 def _cluster(engine: str, folder: Path) -> Iterator[LocalCluster]:
-    _skip_without(TOOLS[engine], engine)
+    skip_without(TOOLS[engine], engine)
     cluster = LocalCluster(engine, folder)
     try:
         cluster.up()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -72,6 +73,28 @@ def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
     log = (flink_cluster.folder / "logs" / "job-manager.log").read_text()
     assert "task-manager-0 is no longer reachable" in log
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+def test_an_interrupt_cancels_the_job(flink_cluster, flags, scenes, tmp_path):
+    out = tmp_path / "out"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
+         "--output", out, *flags, "--parallelism=1"], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not list(out.glob("stage/.*.tmp")):
+            assert command.poll() is None, command.stderr.read()
+            time.sleep(0.01)
+        command.send_signal(signal.SIGINT)
+        assert command.wait(60) == 130
+    finally:
+        command.kill()
+    (line,) = [x for x in command.stderr if x.startswith("scenefeed")]
+    assert "interrupted: the same command goes on from here" in line
+    with urllib.request.urlopen(f"{flink_cluster.status()['rest']}/jobs/overview") as reply:
+        last = max(json.load(reply)["jobs"], key=lambda job: job["start-time"])
+    assert last["state"] in ("CANCELLING", "CANCELED")
+    assert not (out / "dataset.json").exists()
 
 
 def test_the_page(flink_cluster):

@@ -29,7 +29,7 @@ def test_started_by_beam(prism_cluster, scenes, tmp_path):
     out, binary = tmp_path / "out", prism_cluster.status()["prism"]
     scenefeed(
         "convert", "--config", scenes, "--output", out, "--num_shards", 4,
-        "--runner=PrismRunner", f"--prism_location={binary}",
+        "--runner=PrismRunner", f"--prism_location={binary}", "--shared_disk",
     )  # fmt: skip
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.conftest import LocalCluster, fingerprint
-from tests.conftest import ROOT
+from tests.conftest import ROOT, scenefeed
 from tests.deploy.docs import doc_commands, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -27,11 +27,7 @@ def flags(spark_cluster):
 
 def convert(*args, code=0):
     """The real command, with the time that Spark's many stages take on a busy machine."""
-    done = subprocess.run(
-        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", *map(str, args)],
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return scenefeed("convert", *args, code=code, seconds=600)
 
 
 def applications(cluster):
