@@ -55,7 +55,7 @@ demo: $(STAMP)
 	@echo "== scenes in $(DEMO)/synth, dataset in $(DEMO)/out, figures in $(DEMO)/check.json and $(DEMO)/out/metrics.json"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -30,6 +30,8 @@ _FAILURES = {
     "cluster, or has ended: look at its log, start the cluster, and run the same command again",
     r"Insufficient number of network buffers": "Flink has too few network buffers: set "
     "taskmanager.network.sort-shuffle.min-buffers: 64 (docs/flink.md)",
+    r"SparkContext was shut down|masters are unresponsive": "Spark's master is not there, or has "
+    "ended: start it, start the job server at {server} again, and run the same command again",
     r"Only one SparkContext": "the job server at {server} runs another job, perhaps one that was "
     "broken off: wait for it, or start the job server again",
     r"didn't get control connection": "workers were started and did not come up: the Python of the "

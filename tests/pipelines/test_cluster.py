@@ -56,6 +56,8 @@ def test_a_job_server_that_is_not_there():
          "no workers answer at --environment_config 127.0.0.1:7"),
         ("FAILED: java.net.ConnectException: Connection refused", "job server at 127.0.0.1:9"),
         ("UNAVAILABLE: Socket closed", "job server at 127.0.0.1:9"),
+        ("SparkException: Job 0 cancelled because SparkContext was shut down", "Spark's master"),
+        ("Only one SparkContext should be running in this JVM", "runs another job"),
         ("ModuleNotFoundError: No module named 'scenefeed'", "a worker has no scenefeed"),
         ("IOException: Insufficient number of network buffers: required 512", "min-buffers"),
         ("ValueError: of ours", ""),
