@@ -61,8 +61,9 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 # Those that need Java, Maven or Go; each skips, with the reason, where its own is missing.
+# By files: each engine is downloaded, built and started by one process.
 test-clusters: $(STAMP)
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster -n 2 --dist loadfile
 
 # PyTorch's wheels bring several gigabytes of CUDA with them: not for those who only want the demo.
 .venv-frameworks/.installed: requirements-frameworks.lock setup.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -114,7 +115,7 @@ def _convert(args: argparse.Namespace, rest: list[str], started: float) -> int:
     paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)
-    whole = convert.check_output(out, config, inputs, args.overwrite)
+    whole = convert.check_output(out, config, inputs, args.overwrite, stage_dir)
     if stage_dir:
         convert.check_folder("--stage_dir", path_of(stage_dir))
     if args.dry_run:
@@ -170,8 +171,11 @@ def _execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
     try:
         with progress(run, scenes):
             runner.run(build, options)
-    finally:
-        results.remove_temporaries(run)  # also those of workers that were killed
+    except BaseException:
+        with contextlib.suppress(Exception):  # why the job failed is what counts
+            results.remove_temporaries(run)
+        raise
+    results.remove_temporaries(run)  # those of workers that were killed
     return convert.read_metrics(out)
 
 

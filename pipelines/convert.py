@@ -32,7 +32,7 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
     def build(pipeline: Any) -> None:
         planned = pipeline | "Scenes" >> beam.Create(list(scenes)) | "Plan" >> Plan(run.config)
         layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
-        staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout)
+        staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout, bool(run.stage_dir))
         dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
         _write_and_finish(pipeline, run, staged.main, layout, dead)
 
@@ -91,7 +91,7 @@ def _finish(
 def inputs(config: Config, scenes: Iterable[SceneFiles]) -> Iterator[tuple[str, str]]:
     """Every file that workers read: what it is, and its path."""
     yield "split.path", getattr(config.split, "path", None) or ""
-    for scene in scenes:
+    for scene in (s for s in scenes if not s.problem):
         yield from (("scene", asset.path) for asset in scene.assets)
         yield from ((f"labels.{name}", path) for name, path in scene.labels.items())
 
@@ -103,7 +103,9 @@ def inputs_fingerprint(config: Config, scenes: Iterable[SceneFiles]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> bool:
+def check_output(
+    out: Path, config: Config, inputs: str, overwrite: bool, stage_dir: str = ""
+) -> bool:
     """Whether ``out`` already holds this very dataset, whole.
 
     Raises:
@@ -113,7 +115,7 @@ def check_output(out: Path, config: Config, inputs: str, overwrite: bool) -> boo
     if overwrite:
         return False
     if not (out / FILE_NAME).exists():
-        ours = (out / STAGE).exists() or (out / METRICS).exists()
+        ours = stage_dir or (out / STAGE).exists() or (out / METRICS).exists()
         if not ours and any(n.endswith(".tfrecord") for n in names_in(out / RECORDS)):
             raise ConfigError(
                 f"--output {out}: its {RECORDS}/ holds something else's files: choose another "

@@ -316,7 +316,10 @@ def config_from(args: argparse.Namespace, below: dict[str, Any] | None = None) -
 def _with_zones(values: dict[str, Any], base: Path) -> dict[str, Any]:
     """The polygons of a split by their absolute path: `scenefeed shard` goes without the YAML."""
     split = values.get("split")
-    if isinstance(split, dict) and isinstance(split.get("path"), str):
+    if not isinstance(split, dict):
+        return values
+    path = split.get("path")
+    if isinstance(path, str) and not is_remote(path):
         return {**values, "split": {**split, "path": str(base / split["path"])}}
     return values
 

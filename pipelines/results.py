@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..loader.index import record_files
 from ..loader.spec import FILE_NAME, DatasetSpec, Feature, Shard, Split
-from ..transforms.storage import is_remote, join, names_in, path_of, remove, write_text
+from ..transforms.storage import (
+    index_of,
+    is_remote,
+    join,
+    names_in,
+    path_of,
+    remove,
+    write_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:  # verify takes names of files from here, and should not load Beam for them
     from ..transforms.config import Config
@@ -95,7 +103,7 @@ def finish(
     if whole:
         _remove_strays(out, spec)
         if run.drop_stage:
-            remove(run.stage)
+            _drop_stage(run, scenes)
         write_text(out / FILE_NAME, spec.to_json())
     return metrics
 
@@ -211,13 +219,26 @@ def begin(run: Run) -> None:
 
 def remove_temporaries(run: Run) -> None:
     """Removes what a run that broke off left under temporary names."""
-    out, stage = path_of(run.out), path_of(run.stage)
-    for folder in (f for f in (out, stage) if not is_remote(f)):
+    out = path_of(run.out)
+    # Not of --stage_dir: other jobs may be writing there.
+    folders = (out,) if run.stage_dir else (out, path_of(run.stage))
+    for folder in (f for f in folders if not is_remote(f)):
         for stray in folder.glob(".*.tmp"):
             stray.unlink(missing_ok=True)
     for name in names_in(out / RECORDS):
         if name.startswith("beam-temp-"):
             remove(out / RECORDS / name)
+
+
+def _drop_stage(run: Run, scenes: Iterable[StagedScene]) -> None:
+    """Removes this dataset's stage files: a folder that the user named may hold other things."""
+    if not run.stage_dir:
+        remove(run.stage)
+        return
+    for path in (s.path for s in scenes):
+        remove(path)
+        if is_remote(path):
+            remove(index_of(path))
 
 
 def _remove_strays(out: Path, spec: DatasetSpec) -> None:

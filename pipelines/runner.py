@@ -94,9 +94,14 @@ def run(build: Any, options: PipelineOptions) -> None:
             except KeyboardInterrupt:
                 cluster.cancel(result, options)
                 raise
+            except Exception:
+                if not _is_local(options):  # what we lost sight of must not write on
+                    cluster.cancel(result, options)
+                raise
     except Exception as e:
-        known = "" if _is_local(options) else cluster.explain(f"{e}\n{own_words(e)}", options)
-        raise JobError(known or _innermost(e)) from e
+        said = f"{e}\n{own_words(e)}"
+        ours = _is_local(options) or "JobError: " in said
+        raise JobError((not ours and cluster.explain(said, options)) or _innermost(e)) from e
     if state not in (None, "DONE"):
         raise JobError(f"the job ended in state {state}: see the runner's own log")
 

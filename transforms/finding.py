@@ -57,7 +57,10 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
 def _stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
     """The scenes with what tells their files from older ones: found once, not by each worker."""
     watched = [scene.watched() for scene in scenes]
-    found = stamps(itertools.chain.from_iterable(watched))
+    try:
+        found = stamps(itertools.chain.from_iterable(watched))
+    except Exception as e:
+        raise ConfigError(f"the scenes' folders cannot be listed: {describe(e)}") from None
     return [
         dataclasses.replace(scene, stamps={p: found[p] for p in paths if p in found})
         for scene, paths in zip(scenes, watched, strict=True)
@@ -246,7 +249,7 @@ def _expand_remote(path: Path) -> list[Path]:
             files = [p for p in files_in(path) if p.suffix.lower() in RASTER_SUFFIXES]
         else:
             files = [path] if path.exists() else []
-    except OSError as e:
+    except Exception as e:  # each driver has its own, for missing credentials too
         raise ConfigError(f"{path}: cannot be listed: {describe(e)}") from None
     if not files:
         raise ConfigError(f"{path}: no scene there: give a raster, a folder or a glob in quotes")

@@ -111,5 +111,12 @@ def _fetch(
             end += len(places) * size
             moved[group.path, name] = places
             wanted += ranges(group.path, group.offsets[name], places, size)
-    fetch(wanted, lambda place, data: os.pwrite(fd, data, place))
+    try:
+        os.posix_fallocate(fd, 0, max(1, end))
+        fetch(wanted, lambda place, data: os.pwrite(fd, data, place))
+    except OSError as e:
+        raise JobError(
+            f"{tempfile.gettempdir()}: the temporary folder of a worker cannot hold one shard "
+            f"({end >> 20} MiB): {e.strerror}: set TMPDIR to a larger disk there"
+        ) from e
     return moved

@@ -18,7 +18,7 @@ from typing import Any
 from .errors import ConfigError
 from .sections import Columns
 from .stac import is_item, item_files
-from .storage import SCHEMES, is_remote, join
+from .storage import SCHEMES, is_remote
 from .values import Value, as_text, epoch_seconds, parse_time, typed
 
 __all__ = ["Row", "epoch_seconds", "is_manifest", "parse_time", "read_manifest"]
@@ -218,7 +218,7 @@ def _locate(folder: Path, file: str) -> str:
     elif _URL.match(file):
         return file
     if is_remote(folder):
-        return join(str(folder), file)
+        return str(folder / file)
     return os.path.abspath(os.path.join(folder, os.path.expanduser(file)))
 
 

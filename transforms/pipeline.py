@@ -86,11 +86,13 @@ class Stage(beam.PTransform):  # type: ignore[misc]
       config: the configuration.
       folder: where stage files lie.
       layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+      shared: other datasets may have stage files there too.
     """
 
-    def __init__(self, config: Config, folder: str, layout: Any):
+    def __init__(self, config: Config, folder: str, layout: Any, shared: bool = False):
         super().__init__()
         self._config, self._folder, self._layout = config, folder, layout
+        self._shared = shared
 
     def expand(self, planned: Any) -> Any:
         return (
@@ -98,14 +100,14 @@ class Stage(beam.PTransform):  # type: ignore[misc]
             | "SpreadScenes" >> beam.Reshuffle()
             | "StageScene"
             >> beam.ParDo(
-                _StageScene(self._config, self._folder), AsSingleton(self._layout)
+                _StageScene(self._config, self._folder, self._shared), AsSingleton(self._layout)
             ).with_outputs(DEAD, main="main")
         )
 
 
 class _StageScene(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: Config, folder: str):
-        self._config, self._folder = config, folder
+    def __init__(self, config: Config, folder: str, shared: bool):
+        self._config, self._folder, self._shared = config, folder, shared
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
         self._patches = Metrics.counter("scenefeed", "patches-staged")
         self._bytes = Metrics.counter("scenefeed", "pixel-bytes-read")
@@ -113,7 +115,9 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
     def process(self, planned: PlannedScene, layout: SceneHeader) -> Iterator[Any]:
         try:
             ready = fit(planned, layout)
-            staged = stage_scene(ready.scene, ready.header, self._config, self._folder)
+            staged = stage_scene(
+                ready.scene, ready.header, self._config, self._folder, self._shared
+            )
         except Exception as e:
             error = as_scene_error(e, "stage", planned.scene.files[0])
             self._dead.inc()

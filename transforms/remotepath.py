@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,7 +17,10 @@ class RemotePath:
     def __init__(self, url: str):
         scheme, rest = url.split("://", 1)
         bucket, _, inner = rest.partition("/")
-        self._root, self._path = f"{scheme}://{bucket}", PurePosixPath("/", inner)
+        if scheme == "hdfs" and ":" not in bucket:
+            bucket += ":9870"  # WebHDFS's, which each client would guess otherwise
+        inner = posixpath.normpath(f"/{inner}")
+        self._root, self._path = f"{scheme}://{bucket}", PurePosixPath(inner)
 
     def __str__(self) -> str:
         return f"{self._root}{self._path}".rstrip("/")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..loader.storage import file_system
 from .errors import JobError, describe
 from .hashing import patch_hashes
 from .ranges import fetch, ranges
-from .storage import remove, size_of
+from .storage import index_of, remove, size_of
 
 _BATCH = 16 << 20  # bytes that are put in order at once
 _SMALL = ("row", "col", "valid", "hash")
@@ -39,14 +40,24 @@ class RemoteStage:
       num_bytes: of the HDF5 file.
 
     Raises:
-      OSError: FileNotFoundError where there is none.
+      OSError: there is none (FileNotFoundError), or it is damaged.
+      JobError: it cannot be reached.
     """
 
     def __init__(self, url: str):
         system, inner = file_system(index_of(url))
-        with np.load(io.BytesIO(system.cat_file(inner)), allow_pickle=False) as index:
-            self._arrays: dict[str, np.ndarray] = {name: index[name] for name in index.files}
-        head = json.loads(self._arrays.pop("head").tobytes())
+        try:
+            data = system.cat_file(inner)
+        except FileNotFoundError:
+            raise
+        except Exception as e:  # each driver has its own
+            raise JobError(f"{index_of(url)}: cannot be read ({describe(e)})") from e
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as index:
+                self._arrays: dict[str, np.ndarray] = {name: index[name] for name in index.files}
+            head = json.loads(self._arrays.pop("head").tobytes())
+        except (EOFError, ValueError, KeyError, zipfile.BadZipFile) as e:
+            raise OSError(f"{index_of(url)}: damaged ({e})") from None
         self.attrs: dict[str, Any] = head["attrs"]
         self.num_bytes: int = head["num_bytes"]
         self._url, self._tensors = url, head["tensors"]
@@ -81,10 +92,6 @@ class RemoteStage:
             yield out.view(dtype).reshape(len(part), *shape)
 
 
-def index_of(url: str) -> str:
-    return url.removesuffix(".h5") + ".npz"
-
-
 def publish(local: Path, url: str, seed: int) -> None:
     """Moves a stage file to shared storage.
 
@@ -106,7 +113,9 @@ def publish(local: Path, url: str, seed: int) -> None:
             raise OSError(f"{size_of(url)} bytes arrived of {size}")
         system, inner = file_system(index_of(url))
         system.pipe_file(inner, index)
-    except OSError as e:
+    except JobError:
+        raise
+    except Exception as e:  # each driver has its own
         raise JobError(
             f"{url}: the stage file cannot be written ({describe(e)}): check that the bucket is "
             "there and that the workers may write to it, or choose another --stage_dir"
@@ -169,6 +178,3 @@ def _index(path: Path) -> bytes:
     arrays["head"] = np.frombuffer(head, np.uint8)
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-__all__ = ["RemoteStage", "in_shuffle_order", "index_of", "publish"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -229,7 +230,10 @@ def write_shard(
     encode = RecordEncoder(features)
     sizes: list[int] = []
     gathering, start = 0.0, time.perf_counter()
-    writer = sinks[0].open_writer(inits[0], f"{number:05d}")
+    # Another attempt at this shard may be writing still, and what a failed one leaves may appear
+    # late: each has a name of its own.
+    attempt = f"{number:05d}-{uuid.uuid4().hex}"
+    writer = sinks[0].open_writer(inits[0], attempt)
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     before = time.perf_counter()
     with gather(pointers, tensor_bytes(features)) as patches:
@@ -246,7 +250,7 @@ def write_shard(
             before = time.perf_counter()
         path = writer.close()
     lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
-    indexed = _write_index(sinks[1], inits[1], number, lengths) if len(sinks) > 1 else {}
+    indexed = _write_index(sinks[1], inits[1], attempt, lengths) if len(sinks) > 1 else {}
     whole = time.perf_counter() - start
     return WrittenShard(
         split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(),
@@ -254,9 +258,9 @@ def write_shard(
     )  # fmt: skip
 
 
-def _write_index(sink: Any, init: str, number: int, lengths: np.ndarray) -> dict[str, Any]:
+def _write_index(sink: Any, init: str, attempt: str, lengths: np.ndarray) -> dict[str, Any]:
     """What a WrittenShard says of its index, and of its records' lengths."""
-    writer = sink.open_writer(init, f"{number:05d}")
+    writer = sink.open_writer(init, attempt)
     writer.temp_handle.write(format_index(lengths))
     path = writer.close()
     same = len(lengths) and bool((lengths == lengths[0]).all())

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import resource
 import tempfile
 import time
@@ -65,7 +66,7 @@ class StagedScene:
       header: of the scene.
       files: source files.
       fingerprint: of inputs and configuration.
-      content: hash of all its patches' images, in order; "" for a scene without any.
+      content: hash of all its patches' images; "" for a scene without any.
       repeated: patches whose image another patch of the scene has too.
       tallies: counts of what happened: saturated values, ignored label pixels ...
       reused: the stage file was there already.
@@ -120,7 +121,8 @@ class StagedScene:
     def from_json(cls, line: str, out: str) -> StagedScene:
         """A scene from its line, as `scenefeed shard` starts from it."""
         d = json.loads(line)
-        path = d["stage"] if is_remote(d["stage"]) else join(out, d["stage"])
+        elsewhere = is_remote(d["stage"]) or os.path.isabs(d["stage"])
+        path = d["stage"] if elsewhere else join(out, d["stage"])
         return cls(
             d["id"], path, d["patches"], d["grid"], d["staged"], SceneHeader.from_json(d),
             tuple(d["source"]), d["fingerprint"], d["content"], d["repeated"], d["tallies"],
@@ -138,7 +140,9 @@ def columns(header: SceneHeader, config: Config) -> dict[str, tuple[tuple[int, .
     }  # fmt: skip
 
 
-def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: str) -> StagedScene:
+def stage_scene(
+    scene: SceneFiles, header: SceneHeader, config: Config, folder: str, shared: bool = False
+) -> StagedScene:
     """Stages a scene as ``folder/<id>.h5``, or finds it staged already.
 
     Memory is bounded by the window and the tile, whatever the scene's size. Either the whole
@@ -149,16 +153,17 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
       header: its header, with the dataset's dtypes.
       config: the configuration.
       folder: where stage files lie.
+      shared: other datasets may have theirs there too: names tell what a file was made from.
 
     Raises:
       SceneError: a part of it cannot be read.
       JobError: the disk cannot be written.
     """
-    path = join(folder, f"{scene.id}.h5")
     inputs = scene.fingerprint(config.stage_digest)
     # Another scene can widen the dataset's dtype, or add a class: what must be staged changes.
-    shared = sorted(columns(header, config).items()), sorted(header.columns.items())
-    fingerprint = hashlib.sha256(f"{inputs} {shared}".encode()).hexdigest()
+    agreed = sorted(columns(header, config).items()), sorted(header.columns.items())
+    fingerprint = hashlib.sha256(f"{inputs} {agreed}".encode()).hexdigest()
+    path = join(folder, f"{scene.id}{f'-{fingerprint[:16]}' if shared else ''}.h5")
     timer, reused = Timer(), is_whole(path, fingerprint)
     if reused:
         hashes = read_columns(path, ["hash"])["hash"]
@@ -170,7 +175,7 @@ def stage_scene(scene: SceneFiles, header: SceneHeader, config: Config, folder: 
     return StagedScene(
         id=scene.id, path=path, counts={}, grid_count=header.grid(config).count,
         staged=len(hashes), header=header, files=scene.files, fingerprint=inputs,
-        content=xxhash.xxh3_128_hexdigest(hashes.tobytes()) if len(hashes) else "",
+        content=xxhash.xxh3_128_hexdigest(np.sort(hashes).tobytes()) if len(hashes) else "",
         repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
         seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
         stage_bytes=size_of(path), peak=peak_memory(),

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from ..loader.storage import file_system, is_remote, join
 from .errors import ConfigError, describe
@@ -156,6 +155,11 @@ def check_bucket(flag: str, folder: Path) -> None:
         raise ConfigError(f"{flag} {folder}: does not give back what is written to it")
 
 
+def index_of(url: str) -> str:
+    """Where a remote stage file's index is."""
+    return url.removesuffix(".h5") + ".npz"
+
+
 def size_of(path: str) -> int:
     """Bytes of a file.
 
@@ -238,10 +242,11 @@ def gdal_name(path: str) -> str:
     """A path as GDAL reads it: by ranges where it is remote."""
     if not is_remote(path):
         return path
-    url = urlsplit(path)
-    if url.scheme == "hdfs":
-        return f"/vsiwebhdfs/http://{url.netloc}/webhdfs/v1{url.path}"
-    return f"/vsi{url.scheme}/{url.netloc}{url.path}"
+    scheme, rest = path.split("://", 1)
+    if scheme == "hdfs":
+        host, _, inner = rest.partition("/")
+        return f"/vsiwebhdfs/http://{host}/webhdfs/v1/{inner}"
+    return f"/vsi{scheme}/{rest}"
 
 
 __all__ = [

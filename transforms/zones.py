@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 
 import numpy as np
 import pyogrio
@@ -13,6 +12,7 @@ from .errors import SceneError, describe
 from .georeference import Georeference, transform_points
 from .ground import metres_in_pixels, need_place, nowhere
 from .sections import Split
+from .storage import local_copy, stamps
 from .values import as_text
 
 # How far a patch may reach out of its zone, in pixels: zones that were drawn along pixels come
@@ -55,7 +55,7 @@ def _zones(
     scene's projection may not hold. Edges are straight in the file's CRS.
     """
     path = split.path or ""
-    crs, texts, shapes = _read(path, split.attribute, _changed(path))
+    crs, texts, shapes = _read(path, split.attribute, stamps([path]).get(path, ""))
     if not np.isin(texts, split.names).any():
         raise SceneError(
             f"no polygon's {split.attribute} names a split ({', '.join(split.names)}), but "
@@ -87,25 +87,19 @@ def _zones(
     ]
 
 
-def _changed(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
 @functools.lru_cache(maxsize=4)
-def _read(path: str, attribute: str, changed: int) -> tuple[str, np.ndarray, np.ndarray]:
+def _read(path: str, attribute: str, changed: str) -> tuple[str, np.ndarray, np.ndarray]:
     """A vector file's CRS, and each feature's text and geometry. ``changed`` is for the cache."""
     try:
-        fields = pyogrio.read_info(path)["fields"].tolist()
+        local = local_copy(path)
+        fields = pyogrio.read_info(local)["fields"].tolist()
         if attribute not in fields:
             raise SceneError(
                 f"has no attribute {attribute!r}: set split.attribute to one of its "
                 f"{', '.join(fields) or '(none)'}",
                 step="split", file=path,
             )  # fmt: skip
-        meta, _, shapes, (values,) = pyogrio.raw.read(path, columns=[attribute])
+        meta, _, shapes, (values,) = pyogrio.raw.read(local, columns=[attribute])
         shapes = shapely.make_valid(shapely.force_2d(shapely.from_wkb(shapes)))
     except (RuntimeError, ValueError, OSError, shapely.errors.ShapelyError) as e:
         raise SceneError(

@@ -139,6 +139,21 @@ def test_drop_stage(small_dataset, tmp_path):
     assert not (out / "stage").exists()
     assert fingerprint(out) == fingerprint(small_dataset / "out")
     scenefeed("verify", out)
+    stages = tmp_path / "stages"
+    stages.mkdir()
+    (stages / "another.h5").write_bytes(b"of another dataset")
+    flags = ("--config", small_dataset / "config.yaml", "--overwrite", "--output", out)
+    scenefeed("convert", *flags, "--stage_dir", "stages", cwd=tmp_path)
+    one, another, two = sorted(p.name for p in stages.iterdir())
+    assert (one[:2], another, two[:2]) == ("a-", "another.h5", "b-")
+    tiles = ("--tile_size", 8, "--output", tmp_path / "other", "--stage_dir", stages)
+    scenefeed("convert", *flags[:2], *tiles)  # another dataset of the same scenes
+    assert len(list(stages.iterdir())) == 5
+    scenefeed("shard", out, "--seed", 2)
+    scenefeed("shard", out, "--seed", 1)
+    assert fingerprint(out) == fingerprint(small_dataset / "out")
+    scenefeed("convert", *flags, "--stage_dir", stages, "--drop_stage")
+    assert len(list(stages.iterdir())) == 3
 
 
 def test_a_bad_scene_is_a_dead_letter_and_the_others_go_on(tmp_path):

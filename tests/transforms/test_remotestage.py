@@ -15,7 +15,7 @@ from scenefeed.transforms.errors import JobError
 from scenefeed.transforms.gathering import gather, tensor_bytes
 from scenefeed.transforms.hashing import patch_hashes
 from scenefeed.transforms.ranges import coalesced
-from scenefeed.transforms.remotestage import RemoteStage, index_of, publish
+from scenefeed.transforms.remotestage import RemoteStage, publish
 from scenefeed.transforms.stagefile import (
     StageWriter,
     is_whole,
@@ -24,6 +24,7 @@ from scenefeed.transforms.stagefile import (
     read_contents,
     read_notes,
 )  # fmt: skip
+from scenefeed.transforms.storage import index_of
 
 RNG = np.random.default_rng(0)
 COUNT, SEED, URL = 500, 7, "s3://bucket/stage/s.h5"
