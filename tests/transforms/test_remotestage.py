@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scenefeed.loader.spec import Feature
 from scenefeed.loader.stage import patch_offsets
 from scenefeed.transforms import ranges
 from scenefeed.transforms.assign import Pointers
+from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
 from scenefeed.transforms.gathering import gather, tensor_bytes
 from scenefeed.transforms.hashing import patch_hashes
@@ -24,6 +27,7 @@ from scenefeed.transforms.stagefile import (
     read_contents,
     read_notes,
 )  # fmt: skip
+from scenefeed.transforms.staging import Timer, _local
 from scenefeed.transforms.storage import index_of
 
 RNG = np.random.default_rng(0)
@@ -214,3 +218,48 @@ def test_an_empty_scene(tmp_path, bucket):
     assert is_whole(URL, "f")
     assert len(read_columns(URL, ["row"])["row"]) == 0
     assert RemoteStage(URL).num_bytes == len(bucket.cat_file("/bucket/stage/s.h5"))
+
+
+def test_a_worker_without_room_for_a_scene_says_whose_disk_it_is(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    full = JobError("stage.h5: cannot be written")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(JobError, match=f"{tmp_path}: the temporary folder.*set TMPDIR"):  # noqa: SIM117
+        with _local(URL, parse({}, ""), Timer()):
+            raise full
+    other = JobError("something else")
+    with pytest.raises(JobError, match="something else"), _local(URL, parse({}, ""), Timer()):
+        raise other
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_without_room_for_a_shard_says_whose_disk_it_is(staged, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(JobError, match=r"cannot hold one shard.*No space left.*TMPDIR"):  # noqa: SIM117
+        with gather([pointers(URL)], tensor_bytes(FEATURES)):
+            pass
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"nothing"])
+def test_half_an_index_is_no_stage_file(staged, bucket, data):
+    bucket.pipe_file("/bucket/stage/s.npz", data)
+    assert not is_whole(URL, "f")
+    with pytest.raises(JobError, match="remove it and convert again"):
+        read_columns(URL, ["row"])
+
+
+def test_a_store_that_fails_fails_the_job_not_the_scene(staged, monkeypatch):
+    """A dead letter would leave a scene out for what is no fault of its own."""
+
+    class Refused(Exception):
+        """As drivers have their own."""
+
+    def refuse(*_, **__):
+        raise Refused("503")
+
+    monkeypatch.setattr(Requests, "cat_file", refuse)
+    with pytest.raises(JobError, match="503"):
+        is_whole(URL, "f")
