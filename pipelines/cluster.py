@@ -103,19 +103,21 @@ def explain(text: str, options: PipelineOptions) -> str:
 def cancel(result: Any, options: PipelineOptions) -> None:
     """Ends a job that would go on without us.
 
-    Beam's job server for Flink (2.62) stops waiting for the job and no more: Flink itself has to
-    be asked, by its REST address.
+    Beam's job server for Flink (2.62) stops waiting for the job and no more: Flink itself is asked
+    first, by its REST address.
     """
+    master = options.view_as(FlinkRunnerOptions).flink_master or "["
+    if not master.startswith("["):  # [auto], [local]
+        with contextlib.suppress(OSError, ValueError):
+            _cancel_on_flink(master, getattr(result, "_job_id", "").rpartition("_")[0])
     with contextlib.suppress(Exception):
         result.cancel()
-    master = options.view_as(FlinkRunnerOptions).flink_master
-    if not master or master.startswith("["):  # [auto], [local]
-        return
+
+
+def _cancel_on_flink(master: str, name: str) -> None:
     url = master if "://" in master else f"http://{master}"
-    name = getattr(result, "_job_id", "").rpartition("_")[0]
-    with contextlib.suppress(OSError, ValueError):
-        with urllib.request.urlopen(f"{url}/jobs/overview", timeout=10) as reply:
-            ids = [job["jid"] for job in json.load(reply)["jobs"] if job["name"] == name]
-        for job in ids:
-            request = urllib.request.Request(f"{url}/jobs/{job}?mode=cancel", method="PATCH")
-            urllib.request.urlopen(request, timeout=10).close()
+    with urllib.request.urlopen(f"{url}/jobs/overview", timeout=10) as reply:
+        ids = [job["jid"] for job in json.load(reply)["jobs"] if job["name"] == name]
+    for job in ids:
+        request = urllib.request.Request(f"{url}/jobs/{job}?mode=cancel", method="PATCH")
+        urllib.request.urlopen(request, timeout=10).close()

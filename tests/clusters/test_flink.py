@@ -77,25 +77,30 @@ def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
 
 
+def jobs(rest):
+    with urllib.request.urlopen(f"{rest}/jobs/overview", timeout=10) as reply:
+        return json.load(reply)["jobs"]
+
+
 def test_an_interrupt_cancels_the_job(flink_cluster, flags, scenes, tmp_path):
-    out = tmp_path / "out"
+    out, rest = tmp_path / "out", flink_cluster.status()["rest"]
+    before = {job["jid"] for job in jobs(rest)}
     command = subprocess.Popen(
         [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
          "--output", out, *flags, "--parallelism=1"], stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        while not list(out.glob("stage/.*.tmp")):
+        while not (new := [j for j in jobs(rest) if j["jid"] not in before]):
             assert command.poll() is None, command.stderr.read()
-            time.sleep(0.01)
+            time.sleep(0.05)
         command.send_signal(signal.SIGINT)
         assert command.wait(60) == 130
     finally:
         command.kill()
     (line,) = [x for x in command.stderr if x.startswith("scenefeed")]
     assert "interrupted: the same command goes on from here" in line
-    with urllib.request.urlopen(f"{flink_cluster.status()['rest']}/jobs/overview") as reply:
-        last = max(json.load(reply)["jobs"], key=lambda job: job["start-time"])
-    assert last["state"] in ("CANCELLING", "CANCELED")
+    (state,) = [job["state"] for job in jobs(rest) if job["jid"] == new[0]["jid"]]
+    assert state in ("CANCELLING", "CANCELED")
     assert not (out / "dataset.json").exists()
 
 
