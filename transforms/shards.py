@@ -22,6 +22,7 @@ from apache_beam.io.filesystem import CompressedFile, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.tfrecordio import WriteToTFRecord, _TFRecordSink
 from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from ..loader.codec import RecordEncoder
 from ..loader.index import SUFFIX, format_index
@@ -108,6 +109,14 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
 
     def __init__(self, prefix: str, suffix: str, compression: str):
         super().__init__(prefix, BytesCoder(), suffix, 0, None, compression)
+        self.options: dict[str, Any] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Workers of a pool are started without the pipeline's options, and Beam's file systems
+        want some, if only to know that there are none."""
+        self.__dict__.update(state)
+        if FileSystems._pipeline_options is None:
+            FileSystems.set_options(PipelineOptions.from_dictionary(self.options))
 
     def open(self, temp_path: str) -> Any:
         if is_remote(temp_path):  # Beam's S3 cannot hold an empty file, such as an empty shard's
@@ -147,6 +156,8 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
         self._split, self._features, self._plans = split, features, plans
 
     def expand(self, pcoll: Any) -> Any:
+        for sink in self._sinks:
+            sink.options = _of_file_systems(pcoll.pipeline._options)
         once = pcoll.pipeline | "Once" >> beam.Create([None])
         init = once | "InitializeWrite" >> beam.Map(
             lambda _, sinks: [sink.initialize_write() for sink in sinks], self._sinks
@@ -174,6 +185,12 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
             beam.pvalue.AsList(written),
             beam.pvalue.AsSingleton(cleared),
         )
+
+
+def _of_file_systems(options: PipelineOptions) -> dict[str, Any]:
+    """What Beam's HDFS is told by flags; S3 and GCS look into the environment."""
+    given = options.get_all_options(drop_default=True)
+    return {k: v for k, v in given.items() if k.startswith("hdfs_")}
 
 
 def _every_shard(
