@@ -37,9 +37,9 @@ def applications(cluster):
 
 
 def executors(worker):
-    """Process ids of a worker's executors: its children."""
-    pids = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-    return [int(x) for x in pids]
+    """Process ids of a worker's executors: the children of any of its threads."""
+    lists = Path(f"/proc/{worker}/task").glob("*/children")
+    return [int(pid) for each in lists for pid in each.read_text().split()]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -74,14 +74,16 @@ def test_a_killed_executor(spark_cluster, flags, scenes, tmp_path, step):
         while not list(out.glob(step)):
             assert job.poll() is None, job.stderr.read()
             time.sleep(0.01)
-        (executor,) = executors(spark_cluster.status()["pids"]["worker-0"])
+        pids = spark_cluster.status()["pids"]
+        found = {n: executors(pids[n]) for n in ("worker-0", "worker-1")}
+        worker, (executor, *_) = next((n, e) for n, e in found.items() if e)
         os.kill(executor, signal.SIGKILL)
         assert job.poll() is None, "it had ended before the kill"
         assert job.wait(600) == 0, job.stderr.read()
     finally:
         job.kill()
     application = max(applications(spark_cluster), key=lambda x: x["id"])
-    log = (spark_cluster.folder / "logs" / "worker-0.log").read_text()
+    log = (spark_cluster.folder / "logs" / f"{worker}.log").read_text()
     killed = rf"Executor {application['id']}/\d+ finished with state (KILLED|FAILED|EXITED)"
     assert re.search(killed, log)
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")

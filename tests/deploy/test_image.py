@@ -142,7 +142,7 @@ def test_a_conversion_by_workers_that_boot_starts(boot, small_dataset, tmp_path)
         scenefeed(
             "convert", "--config", small_dataset / "config.yaml", "--output", tmp_path / "out",
             "--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL",
-            f"--environment_config=127.0.0.1:{port}",
+            f"--environment_config=127.0.0.1:{port}", "--shared_disk",
         )  # fmt: skip
     finally:
         pool.terminate()
