@@ -17,7 +17,7 @@ from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
 from ..transforms.config import STAGE_SECTIONS, Config
 from ..transforms.errors import ConfigError, DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Plan, Stage
+from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Plan, Spread, Stage
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
@@ -30,7 +30,11 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
     """The whole conversion as a function that builds it: plan, stage, assign, write, finish."""
 
     def build(pipeline: Any) -> None:
-        planned = pipeline | "Scenes" >> beam.Create(list(scenes)) | "Plan" >> Plan(run.config)
+        planned = (
+            pipeline
+            | "Scenes" >> beam.Create(list(scenes), reshuffle=False)
+            | "Plan" >> Plan(run.config)
+        )
         layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
         staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout, bool(run.stage_dir))
         dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
@@ -45,8 +49,8 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
     def build(pipeline: Any) -> None:
         staged = (
             pipeline
-            | "StagedScenes" >> beam.Create(list(scenes))
-            | "SpreadScenes" >> beam.Reshuffle().with_output_types(StagedScene)
+            | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
+            | "SpreadScenes" >> Spread().with_output_types(StagedScene)
         )
         layout = (
             staged
@@ -54,7 +58,7 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
             | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
         )
         kept = [DeadLetter.from_json(line) for line in read_lines(path_of(run.out) / ERRORS)]
-        dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept)
+        dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept, reshuffle=False)
         _write_and_finish(pipeline, run, staged, layout, dead)
 
     return build

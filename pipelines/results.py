@@ -77,6 +77,9 @@ def finish(
 
     Returns:
       The metrics.
+
+    Raises:
+      JobError: the runner lost or repeated records or scenes.
     """
     out, config = path_of(run.out), run.config
     scenes = sorted(scenes, key=lambda s: s.id)
@@ -94,6 +97,7 @@ def finish(
         )
         for name in config.splits
     }  # fmt: skip
+    _check_counts(splits, scenes)
     whole = any(s.num_examples for s in splits.values())
     spec = DatasetSpec(
         config.name, dict(features), splits, config.resolved(), run.inputs, f"scenefeed {version()}"
@@ -228,6 +232,19 @@ def remove_temporaries(run: Run) -> None:
     for name in names_in(out / RECORDS):
         if name.startswith("beam-temp-"):
             remove(out / RECORDS / name)
+
+
+def _check_counts(splits: Mapping[str, Split], scenes: list[StagedScene]) -> None:
+    """That every patch was written once: a runner that computes lost parts again may err."""
+    from ..transforms.errors import JobError
+
+    for name, split in splits.items():
+        expected = sum(s.counts.get(name, 0) for s in scenes)
+        if split.num_examples != expected or len({s.id for s in scenes}) != len(scenes):
+            raise JobError(
+                f"split {name}: {split.num_examples} records were written of {expected}: the "
+                "runner lost or repeated some: run the same command again"
+            )
 
 
 def _drop_stage(run: Run, scenes: Iterable[StagedScene]) -> None:

@@ -32,6 +32,27 @@ from .staging import StagedScene, stage_scene
 DEAD = "dead_letters"
 
 
+class Spread(beam.PTransform):  # type: ignore[misc]
+    """SceneFiles, PlannedScenes or StagedScenes, handed out to workers anew.
+
+    Beam's ``Reshuffle`` draws its keys by chance. A runner that computes again what a lost worker
+    held (Spark) then draws others, and elements come twice or not at all: seen with an executor
+    killed while shards were written.
+    """
+
+    def expand(self, scenes: Any) -> Any:
+        return (
+            scenes
+            | "ById" >> beam.Map(_with_id).with_output_types(tuple[str, Any])
+            | "Group" >> beam.GroupByKey()
+            | "Scenes" >> beam.FlatMap(lambda group: group[1])
+        )
+
+
+def _with_id(scene: Any) -> tuple[str, Any]:
+    return (scene.scene if isinstance(scene, PlannedScene) else scene).id, scene
+
+
 @beam.typehints.with_input_types(SceneFiles)
 class Plan(beam.PTransform):  # type: ignore[misc]
     """SceneFiles in; PlannedScene out, and dead letters under ``DEAD``."""
@@ -43,7 +64,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
     def expand(self, scenes: Any) -> Any:
         return (
             scenes
-            | "SpreadHeaders" >> beam.Reshuffle()
+            | "SpreadHeaders" >> Spread()
             | "ReadHeader" >> beam.ParDo(_PlanScene(self._config)).with_outputs(DEAD, main="main")
         )
 
@@ -97,7 +118,7 @@ class Stage(beam.PTransform):  # type: ignore[misc]
     def expand(self, planned: Any) -> Any:
         return (
             planned
-            | "SpreadScenes" >> beam.Reshuffle()
+            | "SpreadScenes" >> Spread()
             | "StageScene"
             >> beam.ParDo(
                 _StageScene(self._config, self._folder, self._shared), AsSingleton(self._layout)
@@ -227,7 +248,7 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
         splits = config.splits
         assigned = (
             staged
-            | "SpreadStaged" >> beam.Reshuffle()
+            | "SpreadStaged" >> Spread()
             | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found).with_outputs(*splits)
         )
         return [
@@ -264,5 +285,6 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
 
 
 __all__ = [
-    "DEAD", "Agree", "AssignAndWrite", "Choose", "Plan", "Pointers", "Stage", "WrittenShard",
+    "DEAD", "Agree", "AssignAndWrite", "Choose", "Plan", "Pointers", "Spread", "Stage",
+    "WrittenShard",
 ]  # fmt: skip

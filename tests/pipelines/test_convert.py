@@ -1,0 +1,52 @@
+"""The graph of a conversion, and what is checked of its result."""
+
+import dataclasses
+
+import apache_beam as beam
+import pytest
+
+from scenefeed.loader.spec import Shard, Split
+from scenefeed.pipelines.convert import convert_pipeline, shard_pipeline, staged_scenes
+from scenefeed.pipelines.results import Run, _check_counts
+from scenefeed.transforms.config import parse
+from scenefeed.transforms.errors import JobError
+from scenefeed.transforms.pipeline import Spread
+from scenefeed.transforms.scenes import Asset, SceneFiles
+from tests.eager import run_beam
+
+SCENES = [SceneFiles(f"s{i}", (Asset(f"/s{i}.tif"),)) for i in range(50)]
+
+
+def test_spreading_keeps_every_scene():
+    assert sorted(s.id for s in run_beam(SCENES, Spread())) == sorted(s.id for s in SCENES)
+
+
+def test_no_step_shuffles_by_chance(small_dataset):
+    """Beam's Reshuffle, also that of Create, draws keys by chance: what a runner computes again
+    after a loss would fall otherwise, and scenes come twice or not at all."""
+    run = Run(str(small_dataset / "out"), parse({}, ""), "", 0.0, 0)
+    again = staged_scenes(small_dataset / "out")
+    for build in (convert_pipeline(run, SCENES), shard_pipeline(run, again)):
+        pipeline = beam.Pipeline()
+        build(pipeline)
+        steps = pipeline.to_runner_api().components.transforms.values()
+        assert len(steps) > 30
+        names = " ".join(s.unique_name for s in steps)
+        assert "MaybeReshuffle" in names  # Create has a place for one, and may leave it empty
+        assert "ReshufflePerKey" not in names
+        assert "AddRandomKeys" not in names
+
+
+def test_records_lost_or_repeated_by_a_runner_fail_the_job(small_dataset):
+    scenes = staged_scenes(small_dataset / "out")
+    counts = {name: sum(s.counts[name] for s in scenes) for name in ("train", "val")}
+    splits = {k: Split.of([Shard("x", n, 1, "", 0)]) for k, n in counts.items()}
+    _check_counts(splits, scenes)
+    more = splits | {"val": Split.of([Shard("x", counts["val"] + 1, 1, "", 0)])}
+    with pytest.raises(
+        JobError, match=f"{counts['val'] + 1} records were written of {counts['val']}"
+    ):
+        _check_counts(more, scenes)
+    none = [dataclasses.replace(s, counts={}) for s in scenes]
+    with pytest.raises(JobError, match="lost or repeated"):
+        _check_counts({"train": Split.of([])}, [*none, none[0]])
