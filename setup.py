@@ -5,6 +5,7 @@ from setuptools import setup
 setup(
     packages=[
         "scenefeed.pipelines",
+        "scenefeed.pipelines.commands",
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",

@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import (
 
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
 from . import cluster
-from .options import foreign_flags, unknown_flag
+from .arguments import foreign_flags, unknown_flag
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,48 @@ def _rate(metrics: dict[str, Any]) -> str:
     if not metrics["bytes"]["source"]:
         return ""
     return f"{metrics['rates']['source_mb_per_s']:,.1f} MB/s of source, "
+
+
+def conclude(out: Path, metrics: dict[str, Any], max_failed: int) -> int:
+    """The closing summary, and the exit code."""
+    failed = metrics["scenes"]["failed"]
+    letters = dead_letters(out)
+    for line in letters[:5]:
+        print(f"scenefeed: {line}", file=sys.stderr)
+    if failed > 5:
+        print(f"scenefeed: ... {failed - 5} more in {out / 'errors.jsonl'}", file=sys.stderr)
+    if metrics["status"] == "empty":
+        print(f"scenefeed: {_why_empty(metrics)}", file=sys.stderr)
+        return 1
+    print(summary(out, metrics))
+    return too_many_failed(out, metrics, max_failed)
+
+
+def too_many_failed(out: Path, metrics: dict[str, Any], max_failed: int) -> int:
+    failed = metrics["scenes"]["failed"]
+    if failed > max_failed:
+        print(
+            f"scenefeed: {failed} scenes failed, more than --max_failed {max_failed}: the dataset "
+            f"holds the other {metrics['scenes']['done']}; reasons in {out / 'errors.jsonl'}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _why_empty(metrics: dict[str, Any]) -> str:
+    if not metrics["scenes"]["done"]:
+        return f"no scene could be used: all {metrics['scenes']['failed']} failed (errors.jsonl)"
+    patches = metrics["patches"]
+    if not patches["grid"]:
+        return "no patches: no point that they are to be centred on lies far enough inside a scene"
+    if patches["staged"]:
+        return (
+            f"every patch was dropped: sample and split leave none of {patches['staged']}: "
+            "look at these two sections"
+        )
+    return (
+        f"every patch was dropped: none of {patches['grid']} reaches min_valid or is labelled "
+        "where sample.labelled wants it: lower clean.min_valid (--min_valid), or look at the "
+        "scenes' nodata and at tallies in scenes.jsonl"
+    )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from scenefeed.pipelines.cli import main
-from scenefeed.pipelines.options import build_parser
+from scenefeed.pipelines.commands import build_parser
 
 
 def command_line(flags: Sequence[str]) -> list[str]:

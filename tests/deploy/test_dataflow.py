@@ -17,7 +17,9 @@ import pytest
 import rasterio
 
 from scenefeed.pipelines import cli, convert, runner
-from scenefeed.pipelines.options import build_parser, command_flags, config_from
+from scenefeed.pipelines.arguments import command_flags
+from scenefeed.pipelines.commands import build_parser
+from scenefeed.pipelines.options import config_from
 from scenefeed.pipelines.results import Run
 from scenefeed.transforms.finding import find_scenes
 from tests.deploy.tools import DEPLOY, tool

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from scenefeed.pipelines.options import build_parser, config_from, join_numbers
+from scenefeed.pipelines.arguments import join_numbers
+from scenefeed.pipelines.commands import build_parser
+from scenefeed.pipelines.options import config_from
 from tests.conftest import errors, scenefeed, write_raster
 
 

@@ -1,0 +1,105 @@
+"""``scenefeed convert``: scenes to a dataset."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..arguments import (
+    add_command,
+    add_records,
+    add_shared_disk,
+    add_verbose,
+    from_zero,
+    write_json,
+)
+from ..options import config_from
+
+BEAM = True  # takes its flags too
+
+
+def add(commands: Any) -> None:
+    p = add_command(
+        commands, "convert", "convert scenes to a sharded dataset",
+        epilog="Every other flag goes to Beam (--runner, --direct_num_workers, ...). "
+        "All of the configuration: docs/configuration.md.",
+    )  # fmt: skip
+    p.add_argument(
+        "scenes",
+        nargs="*",
+        metavar="SCENE",
+        help="rasters, arrays, SAFE products, tables of images: paths, globs in quotes, folders; "
+        "or manifests that list them (.csv, .jsonl, .geojson, STAC items)",
+    )
+    p.add_argument("--output", required=True, metavar="OUT", help="the dataset's folder")
+    p.add_argument("--config", metavar="FILE", help="YAML; flags win over it")
+    p.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
+    p.add_argument("--max_failed", type=from_zero, default=0, metavar="N",
+                   help="scenes that may fail before the exit code is 1 (default 0)")  # fmt: skip
+    p.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
+    p.add_argument("--stage_dir", metavar="DIR",
+                   help="where stage files go: a folder or a URL that all workers see "
+                   "(default OUT/stage)")  # fmt: skip
+    add_shared_disk(p)
+    p.add_argument("--drop_stage", action="store_true", help="remove the stage files at the end")
+    add_verbose(p)
+    scenes = p.add_argument_group("scenes and cleaning")
+    scenes.add_argument("--name", help="the dataset's name")
+    scenes.add_argument("--bands", metavar="VV,VH", help="band names, in file order")
+    scenes.add_argument("--nodata", metavar="V", help="auto (the file's own), none, or a value")
+    scenes.add_argument("--fill", metavar="V[,V]", help="what invalid pixels hold (default 0)")
+    scenes.add_argument("--min_valid", type=float, metavar="SHARE",
+                        help="drop patches with a smaller share of valid pixels (default 0)")  # fmt: skip
+    scenes.add_argument("--to_db", action="store_true", default=None, help="10 log10 of power")
+    scenes.add_argument("--clip", metavar="LO,HI", help="limits, after --to_db")
+    tile = p.add_argument_group("tiles")
+    tile.add_argument("--tile_size", type=int, metavar="PX", help="side of a patch (default 64)")
+    tile.add_argument("--stride", type=int, metavar="PX", help="step between patches (tile_size)")
+    tile.add_argument("--edge", choices=("drop", "pad", "shift"),
+                      help="what to do where a patch passes the scene's edge (default drop)")  # fmt: skip
+    add_records(p)
+
+
+def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    config, base = config_from(args)
+    from ...transforms.errors import ConfigError
+    from ...transforms.finding import find_scenes
+    from ...transforms.storage import absolute, path_of
+    from .. import convert, runner
+    from ..execute import execute
+    from ..results import Run
+    from ..summary import conclude, too_many_failed
+
+    if not args.verbose:
+        runner.quieten()
+    scenes = find_scenes(config, base)
+    if not args.output:
+        raise ConfigError("--output is empty: give a folder")
+    out = path_of(absolute(path_of(args.output)))
+    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
+    options = runner.pipeline_options(rest, str(out))
+    paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
+    runner.check_cluster(options, args.shared_disk, paths)
+    inputs = convert.inputs_fingerprint(config, scenes)
+    whole = convert.check_output(out, config, inputs, args.overwrite, stage_dir)
+    if stage_dir:
+        convert.check_folder("--stage_dir", path_of(stage_dir))
+    if args.dry_run:
+        from ..dry_run import dry_run
+
+        return dry_run(config, scenes, out, args.json, args.max_failed)
+    if whole:
+        print(f"{out} already holds this dataset, whole: nothing to do")
+        metrics = convert.read_metrics(out)
+        write_json(args.json, metrics)
+        return too_many_failed(out, metrics, args.max_failed)
+    workers, processes = runner.worker_count(options), runner.process_count(options)
+    job = Run(str(out), config, inputs, started, workers, processes, args.drop_stage, stage_dir)
+    build = convert.convert_pipeline(job, scenes)
+    if template := runner.writes_template(options):
+        runner.run(build, options)
+        print(f"wrote the job to {template}; nothing was converted")
+        return 0
+    metrics = execute(job, options, build, len(scenes))
+    write_json(args.json, metrics)
+    return conclude(out, metrics, args.max_failed)

@@ -1,0 +1,46 @@
+"""``scenefeed shard``: the records again, from the stage files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..arguments import add_command, add_records, add_shared_disk, add_verbose, write_json
+from ..options import config_from
+
+BEAM = True  # takes its flags too
+
+
+def add(commands: Any) -> None:
+    p = add_command(
+        commands, "shard", "write the records again from the stage files, without the scenes"
+    )
+    p.add_argument("output", metavar="OUT", help="a converted dataset")
+    p.add_argument("--config", metavar="FILE", help="YAML with split and records sections")
+    add_shared_disk(p)
+    add_verbose(p)
+    add_records(p)
+
+
+def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from ...transforms.storage import absolute, path_of
+    from .. import convert, runner
+    from ..execute import execute
+    from ..results import Run
+    from ..summary import conclude
+
+    if not args.verbose:
+        runner.quieten()
+    out = path_of(absolute(path_of(args.output)))
+    scenes = convert.staged_scenes(out)
+    config, _ = config_from(args, convert.written_config(out))
+    convert.check_reshard(config, convert.written_config(out))
+    options = runner.pipeline_options(rest, str(out))
+    paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
+    runner.check_cluster(options, args.shared_disk, paths)
+    inputs = convert.reshard_fingerprint(config, scenes)
+    workers, processes = runner.worker_count(options), runner.process_count(options)
+    job = Run(str(out), config, inputs, started, workers, processes)
+    metrics = execute(job, options, convert.shard_pipeline(job, scenes), len(scenes))
+    write_json(args.json, metrics)
+    return conclude(out, metrics, 0)
