@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .options import Options
 
 _KEYS = ("scene_id", "row", "col")
-_OWN = ("row", "col", "valid", "hash")  # columns that are no label
+_OWN = ("row", "col", "valid", "hash", "invalid")  # columns that are no label
 
 
 class StageReader:
@@ -150,7 +150,7 @@ def _spec(folder: Path, first: Path) -> DatasetSpec:
         features = {}
         for name, column in file.items():
             shape, dtype = column.shape[1:], str(column.dtype)
-            if shape:
+            if shape and name not in _OWN:
                 kind = "image" if name == "image" else "mask"
                 bands = tuple(map(str, file.attrs["bands"])) if kind == "image" else ()
                 features[name] = Feature(shape, dtype, kind, "tensor", bands=bands)

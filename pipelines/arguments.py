@@ -80,6 +80,13 @@ def add_records(p: argparse.ArgumentParser) -> None:
     records.add_argument("--compression", choices=("none", "gzip"), help="of shards (default none)")
 
 
+def add_statistics(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--normalize", metavar="KIND",
+                   help="compute statistics of the training split, by which feeds normalize: none, "
+                   "zscore, minmax, quantile, or MODULE:FUNCTION, a tf.Transform preprocessing_fn "
+                   "of your own")  # fmt: skip
+
+
 def add_verbose(p: argparse.ArgumentParser) -> None:
     p.add_argument("--verbose", action="store_true", help="let Beam and GDAL log, show tracebacks")
 

@@ -130,7 +130,9 @@ def check_output(
         spec = DatasetSpec.load(str(out))
     except DatasetError as e:
         raise ConfigError(f"{e}; or replace it with --overwrite") from None
-    difference = _difference(spec.config, config.resolved())
+    # Other statistics need no conversion.
+    other = config.resolved() | {"statistics": spec.config["statistics"]}
+    difference = _difference(spec.config, other)
     if difference:
         raise ConfigError(
             f"--output {out} already holds dataset {spec.name!r} of another configuration "
@@ -181,11 +183,7 @@ def staged_scenes(out: Path) -> list[StagedScene]:
     Raises:
       ConfigError: no scenes.jsonl, or a stage file is gone.
     """
-    path = out / SCENES
-    if not path.exists():
-        raise ConfigError(f"{path}: not there: {out} was not written by `scenefeed convert`")
-    lines = path.read_text().splitlines()
-    scenes = [StagedScene.from_json(line, str(out)) for line in lines]
+    scenes = read_scenes(out)
     there = sizes(s.path for s in scenes)
     for scene in scenes:
         if scene.path not in there:
@@ -193,6 +191,18 @@ def staged_scenes(out: Path) -> list[StagedScene]:
                 f"{scene.path}: the stage file is gone (--drop_stage removes them): convert again"
             )
     return scenes
+
+
+def read_scenes(out: Path) -> list[StagedScene]:
+    """The scenes of scenes.jsonl.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    path = out / SCENES
+    if not path.exists():
+        raise ConfigError(f"{path}: not there: {out} was not written by `scenefeed convert`")
+    return [StagedScene.from_json(line, str(out)) for line in path.read_text().splitlines()]
 
 
 def read_metrics(out: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
     "shard_mb": ("records", "shard_mb"),
     "seed": ("records", "seed"),
     "compression": ("records", "compression"),
+    "normalize": ("statistics", "normalize"),
 }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # verify takes names of files from here, and should not load 
     from ..transforms.staging import StagedScene
 
 SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
+STATISTICS = "statistics.json"
 RECORDS, STAGE = "records", "stage"
 
 
@@ -49,7 +50,6 @@ class Run:
       started: seconds since the epoch.
       workers: on this machine, 0 where a cluster decides.
       processes: how many of them are processes of their own.
-      drop_stage: remove the stage files at the end.
       stage_dir: where stage files go; "" for their place in ``out``.
     """
 
@@ -59,7 +59,6 @@ class Run:
     started: float
     workers: int
     processes: int = 0
-    drop_stage: bool = False
     stage_dir: str = ""
 
     @property
@@ -106,8 +105,6 @@ def finish(
     write_text(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     if whole:
         _remove_strays(out, spec)
-        if run.drop_stage:
-            _drop_stage(run, scenes)
         write_text(out / FILE_NAME, spec.to_json())
     return metrics
 
@@ -218,6 +215,7 @@ def begin(run: Run) -> None:
         if not is_remote(folder):  # object stores know no folders
             folder.mkdir(parents=True, exist_ok=True)
     remove(out / FILE_NAME)
+    remove(out / STATISTICS)
     remove_temporaries(run)
 
 
@@ -247,7 +245,7 @@ def _check_counts(splits: Mapping[str, Split], scenes: list[StagedScene]) -> Non
             )
 
 
-def _drop_stage(run: Run, scenes: Iterable[StagedScene]) -> None:
+def drop_stage(run: Run, scenes: Iterable[StagedScene]) -> None:
     """Removes this dataset's stage files: a folder that the user named may hold other things."""
     if not run.stage_dir:
         remove(run.stage)

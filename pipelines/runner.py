@@ -137,8 +137,10 @@ def process_count(options: PipelineOptions) -> int:
 def quieten() -> None:
     """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
     beams = ("apache_beam", "root", "PrismRunner", "FlinkRunner", "SparkRunner")
-    for name in (*beams, "rasterio", "py.warnings", "gcsfs", "s3fs", "google"):
+    tensorflow = ("absl", "tensorflow")
+    for name in (*beams, *tensorflow, "rasterio", "py.warnings", "gcsfs", "s3fs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _is_quiet() -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .results import ERRORS
+from .results import ERRORS, STATISTICS
 
 
 def summary(out: Path, metrics: dict[str, Any]) -> str:
@@ -43,6 +43,26 @@ def summary(out: Path, metrics: dict[str, Any]) -> str:
         lines.append(f"note     no patch fell to {', '.join(empty)}: use more scenes, another "
                      "split.by or larger shares")  # fmt: skip
     return "\n".join(lines)
+
+
+def statistics_lines(out: Path, document: dict[str, Any]) -> list[str]:
+    """What the statistics say, a line a band and a label."""
+    lines = [f"of {document['patches']:,} patches of {document['split']}"]
+    for name, band in document["bands"].items():
+        if band["count"]:
+            lines.append(
+                f"{name}: mean {band['mean']:.6g}, std {band['std']:.6g}, {band['min']:g} to "
+                f"{band['max']:g}, {band['invalid']:.2%} invalid"
+            )
+    for name, label in document["labels"].items():
+        if label["kind"] == "value" and label["count"]:
+            lines.append(f"{name}: mean {label['mean']:.6g}, std {label['std']:.6g}")
+        elif label["kind"] != "value":
+            whole = max(1, sum(label["counts"].values()))
+            shares = (f"{c} {n / whole:.2%}" for c, n in list(label["counts"].items())[:8])
+            lines.append(f"{name}: {', '.join(shares)}")
+    lines.append(f"normalize: {document['normalize']}; {out}/{STATISTICS}")
+    return [f"{'statistics' if i == 0 else '':<11}{line}" for i, line in enumerate(lines)]
 
 
 def dead_letters(out: Path) -> list[str]:

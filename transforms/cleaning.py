@@ -60,11 +60,13 @@ class Cleaned:
     Attributes:
       pixels: (bands, height, width), the features after the bands, in the stored dtype.
       valid: where every band is valid, bool (height, width); None for everywhere.
+      marks: where each band is bad, and holds its fill, bool (height, width); None for nowhere.
       saturated: how many valid values the dtype could not hold, so that its limit is stored.
     """
 
     pixels: np.ndarray
     valid: np.ndarray | None
+    marks: list[np.ndarray | None]
     saturated: int
 
 
@@ -79,6 +81,7 @@ class Cleaner:
         ``clip`` nor ``range`` is applied to it. Integers round it.
 
     Attributes:
+      fills: what bad values hold, as stored, one a band.
       margin: how many more pixels a filter wants on each side of a window.
 
     Raises:
@@ -91,7 +94,7 @@ class Cleaner:
     ):  # fmt: skip
         output_bands(config, inputs)
         self._config, self._inputs, self._dtype = config, inputs, np.dtype(dtype)
-        self._fills = [_held(fill, self._dtype) for fill in fills]
+        self.fills = [_held(fill, self._dtype) for fill in fills]
         self._features = [Expression(text) for text in config.features.values()]
         self._used = frozenset[str]().union(*(e.bands for e in self._features))
         self.margin = config.speckle.size // 2 if config.speckle else 0
@@ -117,11 +120,11 @@ class Cleaner:
         stored, marks, saturated = self.unfilled(pixels, bad, margins)
         invalid = _either(marks)
         if invalid is None or not invalid.any():
-            return Cleaned(stored, None, saturated)
-        for band, fill, mark in zip(stored, self._fills, marks, strict=True):
+            return Cleaned(stored, None, marks, saturated)
+        for band, fill, mark in zip(stored, self.fills, marks, strict=True):
             if mark is not None:
                 np.copyto(band, fill, where=mark)
-        return Cleaned(stored, ~invalid, saturated)
+        return Cleaned(stored, ~invalid, marks, saturated)
 
     def unfilled(
         self, pixels: np.ndarray, bad: np.ndarray | None,

@@ -35,7 +35,7 @@ from .sections import (
 STAGE_SECTIONS = ("scenes", "grid", "labels", "scalars", "clean", "tile")
 # What decides the records, beside the stage files.
 RECORD_SECTIONS = ("name", "sample", "split", "records")
-RESERVED = ("image", "row", "col", "valid", "hash", "scene_id")
+RESERVED = ("image", "row", "col", "valid", "invalid", "hash", "scene_id")
 
 
 def _kind(value: Any) -> str:

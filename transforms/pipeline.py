@@ -28,6 +28,8 @@ from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene, stage_scene
+from .statistics.scene import count_scene
+from .storage import join, path_of, write_bytes
 
 DEAD = "dead_letters"
 
@@ -284,7 +286,39 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
             yield TaggedOutput(split, (shard, pointers))
 
 
+@beam.typehints.with_input_types(StagedScene)
+class Count(beam.PTransform):  # type: ignore[misc]
+    """StagedScene in; what each contributes to the statistics goes to ``folder/<id>.npz``.
+
+    Args:
+      config: the configuration.
+      folder: a path or a URL that all workers see.
+    """
+
+    def __init__(self, config: Config, folder: str):
+        super().__init__()
+        self._config, self._folder = config, folder
+
+    def expand(self, staged: Any) -> Any:
+        return (
+            staged
+            | "SpreadScenes" >> Spread()
+            | "CountScene" >> beam.ParDo(_CountScene(self._config, self._folder))
+        )
+
+
+class _CountScene(_OurVersion):
+    def __init__(self, config: Config, folder: str):
+        super().__init__()
+        self._config, self._folder = config, folder
+
+    def process(self, scene: StagedScene) -> Iterator[Any]:
+        counts = count_scene(scene, self._config)
+        write_bytes(path_of(join(self._folder, f"{scene.id}.npz")), counts.to_bytes())
+        return iter(())
+
+
 __all__ = [
-    "DEAD", "Agree", "AssignAndWrite", "Choose", "Plan", "Pointers", "Spread", "Stage",
+    "DEAD", "Agree", "AssignAndWrite", "Choose", "Count", "Plan", "Pointers", "Spread", "Stage",
     "WrittenShard",
 ]  # fmt: skip

@@ -150,7 +150,7 @@ def _scale(config: Config) -> tuple[float, ...]:
 
 def record_bytes(layout: SceneHeader, config: Config) -> int:
     """About how much one record takes: its tensors, and 128 bytes around them."""
-    tensors = columns(layout, config).values()
+    tensors = [v for k, v in columns(layout, config).items() if k != "invalid"]
     return 128 + sum(
         int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in tensors
     )

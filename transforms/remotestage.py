@@ -28,7 +28,7 @@ from .ranges import fetch, ranges
 from .storage import index_of, remove, size_of
 
 _BATCH = 16 << 20  # bytes that are put in order at once
-_SMALL = ("row", "col", "valid", "hash")
+_SMALL = ("row", "col", "valid", "hash", "invalid")
 
 
 class RemoteStage:
@@ -72,13 +72,15 @@ class RemoteStage:
         """As ``loader.stage.patch_offsets``."""
         return self._arrays[f"{name}@"]
 
-    def patches(self, name: str) -> Iterator[np.ndarray]:
-        """A tensor's patches, some at a time: arrays (n, ...).
+    def patches(self, name: str, chosen: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """A tensor's patches, all or those at the places ``chosen``, some at a time: arrays
+        (n, ...).
 
         Raises:
           JobError: the file cannot be read.
         """
         offsets, (shape, dtype) = self.offsets(name), self._tensors[name]
+        offsets = offsets if chosen is None else offsets[chosen]
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         step = max(1, _BATCH // size)
         for start in range(0, len(offsets), step):
@@ -134,6 +136,7 @@ def in_shuffle_order(path: Path, seed: int) -> Path:
         rows, cols = file["row"][:], file["col"][:]
         order = np.argsort(patch_hashes(seed, "order", str(file.attrs["scene_id"]), rows, cols))
         columns = {k: (v.shape[1:], str(v.dtype)) for k, v in file.items() if k not in _SMALL}
+        columns["invalid"] = file["invalid"].shape[1:], str(file["invalid"].dtype)
         tensors = {k: file[k] for k, (shape, _) in columns.items() if shape}
         small = {k: file[k][:] for k in file if k not in tensors}
         size = sum(v[:1].nbytes for v in tensors.values()) if len(order) else 1
@@ -166,7 +169,7 @@ def _index(path: Path) -> bytes:
         arrays: dict[str, np.ndarray] = {}
         tensors = {}
         for name, column in file.items():
-            if column.ndim > 1:
+            if column.ndim > 1 and name not in _SMALL:
                 arrays[f"{name}@"] = patch_offsets(column)
                 tensors[name] = column.shape[1:], column.dtype.str
             else:

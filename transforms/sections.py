@@ -6,6 +6,7 @@ Labels bring sections of their own (``labels/``), so that a kind of label is one
 from __future__ import annotations
 
 import datetime
+import difflib
 import math
 import re
 from typing import Annotated, Any, Literal
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med"]
 # What a complex band can become.
 ComplexPart = Literal["amplitude", "intensity", "phase", "real", "imag"]
+# How feeds normalize; "none" has statistics alone.
+NORMALIZATIONS = ("none", "zscore", "minmax", "quantile")
 OutputDtype = Literal["float32", "float16", "uint8", "uint16", "int16"]
 
 
@@ -300,6 +303,49 @@ class Records(Section):
 
 
 class Statistics(Section):
-    """Nothing but ``none`` yet: statistics are not part of this version."""
+    """Statistics of the training split, and how feeds normalize images by them.
 
-    normalize: Literal["none"] = "none"
+    ``normalize`` is one of the kinds below, or ``module:function``: a tf.Transform
+    ``preprocessing_fn`` of the user's own. ``quantiles`` are the limits of ``quantile``. With
+    ``bake``, records hold what is transformed. ``sample`` is how many patches a function of the
+    user's own sees.
+    """
+
+    normalize: str | None = None
+    quantiles: tuple[float, float] = (0.01, 0.99)
+    bake: bool = False
+    sample: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("normalize")
+    @classmethod
+    def _known(cls, v: str | None) -> str | None:
+        if v is None or v in NORMALIZATIONS or re.fullmatch(r"[\w.]+:\w+", v):
+            return v
+        near = difflib.get_close_matches(v, NORMALIZATIONS, 1)
+        raise ValueError(
+            f"{v!r} is not one of {', '.join(NORMALIZATIONS)}, nor a function's module:name"
+            + (f": did you mean {near[0]!r}?" if near else "")
+        )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, v: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= v[0] < v[1] <= 1:
+            raise ValueError(f"{list(v)}: give two shares from 0 to 1, the lower first")
+        return v
+
+    @model_validator(mode="after")
+    def _something_to_bake(self) -> Statistics:
+        if self.bake and self.normalize in (None, "none"):
+            raise ValueError("bake needs a normalization: give normalize, such as zscore")
+        return self
+
+    @property
+    def wanted(self) -> bool:
+        """Whether convert computes them."""
+        return self.normalize is not None
+
+    @property
+    def function(self) -> str:
+        """The user's own, as module:name; "" where there is none."""
+        return self.normalize if self.normalize and ":" in self.normalize else ""

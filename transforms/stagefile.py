@@ -1,8 +1,8 @@
 """Stage files: the patches of one scene in one HDF5 file.
 
 Datasets ``image`` (N, H, W, C), each mask (N, H, W), each other label and numeric scalar (N),
-``row`` and ``col`` (N, int32), ``valid`` (N, float32), ``hash`` (N, uint64, XXH3 of the image's
-bytes); attributes as docs/format.md lists them. Image and masks are stored in plain,
+``row`` and ``col`` (N, int32), ``valid`` (N, float32), ``invalid`` (N, C, uint32: each band's values
+that hold ``fill``), ``hash`` (N, uint64, XXH3 of the image's bytes); attributes as docs/format.md lists them. Image and masks are stored in plain,
 uncompressed chunks of about 1 MiB, written whole (no filter pipeline) and read by offset with
 ``pread``: HDF5's global lock would let only one of a process's workers read at a time, and a
 memory map would count as memory of the process.
@@ -226,6 +226,55 @@ def read_chunks(path: str, name: str) -> Iterator[np.ndarray]:
         step = max(1, (16 << 20) // max(1, int(np.prod(column.shape[1:])) * column.dtype.itemsize))
         for start in range(0, len(column), step):
             yield column[start : start + step]
+
+
+def read_patches(path: str, name: str, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """Some patches of a tensor, in the file's order: arrays (n, ...) of up to 16 MiB, each of which
+    is gone with the next.
+
+    Args:
+      path: the stage file.
+      name: which tensor.
+      chosen: places of patches, ascending.
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        if isinstance(file, RemoteStage):
+            yield from file.patches(name, chosen)
+            return
+        column = file[name]
+        offsets, shape, dtype = patch_offsets(column)[chosen], column.shape[1:], column.dtype
+    if not len(offsets):
+        return
+    size = int(np.prod(shape)) * dtype.itemsize
+    step = max(1, (16 << 20) // size)
+    buffer = np.empty((min(step, len(offsets)), *shape), dtype)
+    with open(path, "rb", buffering=0) as local:
+        for start in range(0, len(offsets), step):
+            part = offsets[start : start + step]
+            _read_stretches(local.fileno(), part, size, buffer.data.cast("B"), path)
+            yield buffer[: len(part)]
+
+
+def _read_stretches(fd: int, offsets: np.ndarray, size: int, out: memoryview, path: str) -> None:
+    """Reads patches into ``out``, those that lie one behind the other at once."""
+    starts = np.flatnonzero(np.diff(offsets, prepend=-1) != size)
+    for first, end in zip(starts.tolist(), [*starts[1:].tolist(), len(offsets)], strict=True):
+        room = out[first * size : end * size]
+        if os.preadv(fd, [room], int(offsets[first])) != len(room):
+            raise JobError(f"{path}: the stage file is cut off: remove it and convert again")
+
+
+def read_fill(path: str) -> np.ndarray:
+    """What invalid values of each band hold, float64 (C,).
+
+    Raises:
+      JobError: the file is missing or damaged.
+    """
+    with _reading(path) as file:
+        return np.asarray(file.attrs["fill"], np.float64)
 
 
 def read_notes(path: str) -> dict[str, Any]:

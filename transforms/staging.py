@@ -114,6 +114,7 @@ class StagedScene:
                 "repeated": self.repeated,
                 "tallies": self.tallies,
                 "fingerprint": self.fingerprint,
+                **({"rates": self.rates} if self.rates else {}),
             }
         )
 
@@ -123,10 +124,11 @@ class StagedScene:
         d = json.loads(line)
         elsewhere = is_remote(d["stage"]) or os.path.isabs(d["stage"])
         path = d["stage"] if elsewhere else join(out, d["stage"])
+        rates = {k: {int(c): r for c, r in v.items()} for k, v in d.get("rates", {}).items()}
         return cls(
             d["id"], path, d["patches"], d["grid"], d["staged"], SceneHeader.from_json(d),
             tuple(d["source"]), d["fingerprint"], d["content"], d["repeated"], d["tallies"],
-            True, {}, 0, d.get("stage_bytes", 0),
+            True, {}, 0, d.get("stage_bytes", 0), rates,
         )  # fmt: skip
 
 
@@ -134,8 +136,9 @@ def columns(header: SceneHeader, config: Config) -> dict[str, tuple[tuple[int, .
     """The stage file's columns beside keys: name to (shape of one patch, dtype). Texts are kept
     once a file."""
     size = config.tile.size
-    image = {"image": ((size, size, len(header.bands)), header.dtype)}
-    return image | {
+    bands = len(header.bands)
+    images = {"image": ((size, size, bands), header.dtype), "invalid": ((bands,), "uint32")}
+    return images | {
         k: (f.shape, f.dtype) for k, f in header.columns.items() if f.kind != "text"
     }  # fmt: skip
 
@@ -238,7 +241,8 @@ def _stage(
             read_bytes += window.count * config.tile.step**2 * pixel_bytes
         tallies = work.tallies()
         with timer("stage"):
-            hashes = writer.finish(_attributes(scene, header, fingerprint, tallies))
+            attributes = _attributes(scene, header, fingerprint, tallies)
+            hashes = writer.finish(attributes | {"fill": work.fills})
     return hashes, read_bytes, tallies
 
 
@@ -293,10 +297,13 @@ class _Work:
         with timer("tile"):
             cut(cleaned.pixels, window, size, space["image"])
             share = np.ones(window.count, np.float32)
+            space["invalid"][...] = 0
             if cleaned.valid is not None:
-                patches = np.empty((window.count, size, size, 1), bool)
-                cut(cleaned.valid[None], window, size, patches)
-                share = patches.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+                valid = _counts(cleaned.valid, window, size)
+                share = (valid / size**2).astype(np.float32)
+                for band, mark in enumerate(cleaned.marks):
+                    if mark is not None:
+                        space["invalid"][:, band] = _counts(mark, window, size)
         labelled = None
         with timer("labels"):
             for name, burner in self._burners.items():
@@ -313,11 +320,23 @@ class _Work:
                     space[name][...] = value
         return share, labelled
 
+    @property
+    def fills(self) -> np.ndarray:
+        """What invalid values hold, float64 (bands,)."""
+        return np.array(self._cleaner.fills, np.float64)
+
     def tallies(self) -> dict[str, int]:
         found = {"saturated": self._saturated} if self._saturated else {}
         for burner in self._burners.values():
             found |= {k: v for k, v in burner.tally.items() if v}
         return found
+
+
+def _counts(marks: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """How many pixels of each patch are marked, int64 (count,)."""
+    patches = np.empty((window.count, size, size, 1), bool)
+    cut(marks[None], window, size, patches)
+    return np.asarray(np.count_nonzero(patches.reshape(window.count, -1), axis=1))
 
 
 def _pixel_bytes(header: SceneHeader) -> int:

@@ -183,14 +183,19 @@ def read_range(path: str, start: int, end: int) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
+    """As ``write_bytes``, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Writes so that a reader sees the old file or the new one, never half of it."""
     if is_remote(path):
         system, inner = _system(str(path))
-        system.pipe_file(inner, text.encode())
+        system.pipe_file(inner, data)
         return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -213,6 +218,25 @@ def remove(path: str | Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         Path(path).unlink(missing_ok=True)
+
+
+def put_folder(local: Path, path: Path) -> None:
+    """Puts a local folder with all that is in it in the place of another, which may be remote."""
+    remove(path)
+    if is_remote(path):
+        system, inner = _system(str(path))
+        system.put(str(local), inner, recursive=True)
+    else:
+        shutil.move(local, path)
+
+
+def get_folder(path: Path, local: Path) -> None:
+    """Copies a folder that may be remote to a local one, which must not be there."""
+    if is_remote(path):
+        system, inner = _system(str(path))
+        system.get(inner, str(local), recursive=True)
+    else:
+        shutil.copytree(path, local)
 
 
 def local_copy(path: str) -> str:
@@ -250,6 +274,7 @@ def gdal_name(path: str) -> str:
 
 
 __all__ = [
-    "absolute", "files_in", "gdal_name", "glob_remote", "is_remote", "join", "local_copy",
-    "path_of", "remove", "size_of", "stamps", "write_text",
+    "absolute", "files_in", "gdal_name", "get_folder", "glob_remote", "is_remote", "join",
+    "local_copy", "path_of", "put_folder", "remove", "size_of", "stamps", "write_bytes",
+    "write_text",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from ..arguments import (
     add_command,
     add_records,
     add_shared_disk,
+    add_statistics,
     add_verbose,
     from_zero,
     write_json,
@@ -58,6 +59,7 @@ def add(commands: Any) -> None:
     tile.add_argument("--edge", choices=("drop", "pad", "shift"),
                       help="what to do where a patch passes the scene's edge (default drop)")  # fmt: skip
     add_records(p)
+    add_statistics(p)
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
@@ -65,13 +67,14 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.errors import ConfigError
     from ...transforms.finding import find_scenes
     from ...transforms.storage import absolute, path_of
-    from .. import convert, runner
-    from ..execute import execute
+    from .. import convert, runner, statistics
+    from ..execute import write_dataset
     from ..results import Run
-    from ..summary import conclude, too_many_failed
+    from ..summary import too_many_failed
 
     if not args.verbose:
         runner.quieten()
+    statistics.check_function(config, args.normalize)
     scenes = find_scenes(config, base)
     if not args.output:
         raise ConfigError("--output is empty: give a folder")
@@ -88,18 +91,19 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
-    if whole:
+    if whole and statistics.is_current(out, config):
         print(f"{out} already holds this dataset, whole: nothing to do")
         metrics = convert.read_metrics(out)
         write_json(args.json, metrics)
         return too_many_failed(out, metrics, args.max_failed)
     workers, processes = runner.worker_count(options), runner.process_count(options)
-    job = Run(str(out), config, inputs, started, workers, processes, args.drop_stage, stage_dir)
+    job = Run(str(out), config, inputs, started, workers, processes, stage_dir)
     build = convert.convert_pipeline(job, scenes)
     if template := runner.writes_template(options):
         runner.run(build, options)
         print(f"wrote the job to {template}; nothing was converted")
         return 0
-    metrics = execute(job, options, build, len(scenes))
-    write_json(args.json, metrics)
-    return conclude(out, metrics, args.max_failed)
+    return write_dataset(
+        job, options, None if whole else build, len(scenes), args.json, args.max_failed,
+        args.drop_stage,
+    )  # fmt: skip

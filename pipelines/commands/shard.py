@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..arguments import add_command, add_records, add_shared_disk, add_verbose, write_json
+from ..arguments import add_command, add_records, add_shared_disk, add_statistics, add_verbose
 from ..options import config_from
 
 BEAM = True  # takes its flags too
@@ -20,20 +20,21 @@ def add(commands: Any) -> None:
     add_shared_disk(p)
     add_verbose(p)
     add_records(p)
+    add_statistics(p)
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.storage import absolute, path_of
-    from .. import convert, runner
-    from ..execute import execute
+    from .. import convert, runner, statistics
+    from ..execute import write_dataset
     from ..results import Run
-    from ..summary import conclude
 
     if not args.verbose:
         runner.quieten()
     out = path_of(absolute(path_of(args.output)))
     scenes = convert.staged_scenes(out)
     config, _ = config_from(args, convert.written_config(out))
+    statistics.check_function(config, args.normalize)
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))
     paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
@@ -41,6 +42,5 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes)
-    metrics = execute(job, options, convert.shard_pipeline(job, scenes), len(scenes))
-    write_json(args.json, metrics)
-    return conclude(out, metrics, 0)
+    build = convert.shard_pipeline(job, scenes)
+    return write_dataset(job, options, build, len(scenes), args.json)

@@ -1,0 +1,42 @@
+"""``scenefeed stats``: statistics of the training split, from the stage files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..arguments import add_command, add_shared_disk, add_statistics, add_verbose, write_json
+from ..options import config_from
+
+BEAM = True  # takes its flags too
+
+
+def add(commands: Any) -> None:
+    p = add_command(
+        commands, "stats", "statistics of the training split, and how feeds normalize by them"
+    )
+    p.add_argument("output", metavar="OUT", help="a converted dataset, with its stage files")
+    p.add_argument("--config", metavar="FILE", help="YAML with a statistics section")
+    add_shared_disk(p)
+    add_verbose(p)
+    add_statistics(p)
+
+
+def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from ...transforms.storage import absolute, path_of
+    from .. import convert, runner, statistics
+
+    if not args.verbose:
+        runner.quieten()
+    out = path_of(absolute(path_of(args.output)))
+    scenes = convert.staged_scenes(out)
+    config = statistics.asked(convert.written_config(out), config_from(args)[0])
+    statistics.check_function(config, args.normalize)
+    options = runner.pipeline_options(rest, str(out))
+    paths = [("OUT", str(out)), *(("stage file", s.path) for s in scenes)]
+    runner.check_cluster(options, args.shared_disk, paths)
+    statistics.warm_up()
+    document = statistics.compute(out, config, scenes, options)
+    write_json(args.json, document)
+    statistics.say(out, document)
+    return 0

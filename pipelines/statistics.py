@@ -1,0 +1,236 @@
+"""Statistics of a dataset's training split: statistics.json, transform_fn/ and the cache.
+
+Scenes are counted where the stage files are, on any runner, by NumPy; each leaves a small file.
+tf.Transform's analysis of these files runs in the command's own process, so that workers need no
+TensorFlow. Its cache holds the sums of groups of scenes: scenes that are added make a new group,
+and no other is counted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import json
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
+from ..transforms.config import Config, parse
+from ..transforms.errors import ConfigError
+from ..transforms.pipeline import Count
+from ..transforms.sections import Statistics
+from ..transforms.staging import StagedScene
+from ..transforms.statistics.scene import training_split
+from ..transforms.storage import (
+    get_folder,
+    is_remote,
+    join,
+    names_in,
+    put_folder,
+    remove,
+    write_text,
+)  # fmt: skip
+from . import runner
+from .results import STATISTICS
+from .summary import statistics_lines
+
+GRAPH, METADATA = "transform_fn", "transformed_metadata"
+CACHE, COUNTS, GROUPS = "analysis_cache", "statistics.tmp", "groups.json"
+MOST_GROUPS = 32
+
+
+def warm_up() -> None:
+    """Begins to import tf.Transform, which takes seconds, beside other work."""
+    name = "scenefeed.transforms.statistics.analysis"
+    threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
+
+
+def is_current(out: Path, config: Config) -> bool:
+    """Whether a folder holds the statistics that a configuration asks for, of the very dataset
+    that is there."""
+    try:
+        spec = DatasetSpec.load(str(out))
+        held = json.loads((out / STATISTICS).read_text())
+    except (DatasetError, OSError, ValueError):
+        return False
+    wanted = config.resolved()["statistics"]
+    if not config.statistics.wanted:
+        return True
+    return bool(held.get("inputs") == spec.inputs and spec.config.get("statistics") == wanted)
+
+
+def check_function(config: Config, named: str | None) -> None:
+    """That code is named on the command line: nothing that a file says is imported.
+
+    Raises:
+      ConfigError: only a file names it, or there is no such function.
+    """
+    function = config.statistics.function
+    if function and function != named:
+        raise ConfigError(
+            f"statistics.normalize {function}: is code: say --normalize {function} on the command "
+            "line to have it run"
+        )
+
+
+def asked(written: dict[str, Any], given: Config) -> Config:
+    """A dataset's configuration with the statistics that a command asks for, or those that it
+    had, or statistics alone.
+
+    Args:
+      written: the configuration in dataset.json.
+      given: the command's.
+    """
+    config = parse(written, "dataset.json")
+    section = next((s for s in (given.statistics, config.statistics) if s.wanted), None)
+    section = section or Statistics(normalize="none")
+    return config.model_copy(update={"statistics": section})
+
+
+def say(out: Path, document: dict[str, Any]) -> None:
+    """Prints what the statistics are, and what is odd about them."""
+    for warning in document["warnings"]:
+        print(f"scenefeed: {warning}", file=sys.stderr)
+    for line in statistics_lines(out, document):
+        print(line)
+
+
+def compute(
+    out: Path, config: Config, scenes: Sequence[StagedScene], options: Any
+) -> dict[str, Any]:
+    """Computes the statistics that a configuration asks for, and writes them.
+
+    Args:
+      out: the dataset's folder, a path or a URL.
+      config: whose ``statistics.normalize`` is set.
+      scenes: all of the dataset's, staged.
+      options: Beam's.
+
+    Returns:
+      What statistics.json holds.
+
+    Raises:
+      DatasetError: no complete dataset.
+      JobError: a stage file cannot be read, or the job failed.
+    """
+    spec = DatasetSpec.load(str(out))
+    remove(out / STATISTICS)
+    with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:
+        local = Path(folder)
+        groups = _groups(out, config, scenes, local / CACHE)
+        fresh = [s for group in groups.values() for s in group.fresh]
+        runner.run(_counting(config, fresh, str(counts)), options)
+        files = _fetched(counts, fresh, local / "counts")
+        document = _analyze(spec, config, groups, files, local)
+        for name in (GRAPH, METADATA, CACHE):
+            put_folder(local / name, out / name)
+        write_text(out / STATISTICS, json.dumps(document, indent=2) + "\n")
+    wanted = config.resolved()["statistics"]
+    if spec.config.get("statistics") != wanted:
+        spec = dataclasses.replace(spec, config={**spec.config, "statistics": wanted})
+        write_text(out / FILE_NAME, spec.to_json())
+    return document
+
+
+def _counting(config: Config, scenes: Sequence[StagedScene], folder: str) -> Any:
+    def build(pipeline: Any) -> None:
+        staged = pipeline | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
+        _ = staged | "Count" >> Count(config, folder)
+
+    return build
+
+
+@contextlib.contextmanager
+def _counts(out: Path) -> Iterator[Path]:
+    """A folder that all workers see, for the time of a run."""
+    folder = out / COUNTS
+    remove(folder)
+    if not is_remote(folder):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Scenes whose sum is cached as one: ``fresh`` are those to be counted, all or none."""
+
+    tokens: tuple[str, ...]
+    fresh: tuple[StagedScene, ...]
+
+
+def _groups(
+    out: Path, config: Config, scenes: Sequence[StagedScene], cache: Path
+) -> dict[str, _Group]:
+    """Groups of scenes by name; fetches the cache of those that need not be counted."""
+    tokens = {_token(scene, config): scene for scene in scenes}
+    known: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((out / CACHE / GROUPS).read_text())
+        get_folder(out / CACHE, cache)
+    cache.mkdir(exist_ok=True)
+    kept = {k: _Group(tuple(v), ()) for k, v in known.items() if tokens.keys() >= set(v)}
+    if len(kept) >= MOST_GROUPS or any(k not in names_in(cache) for k in kept):
+        kept = {}
+    done = {token for group in kept.values() for token in group.tokens}
+    fresh = {token: scene for token, scene in tokens.items() if token not in done}
+    if fresh:
+        name = hashlib.sha256("".join(sorted(fresh)).encode()).hexdigest()[:16]
+        kept[name] = _Group(tuple(sorted(fresh)), tuple(fresh.values()))
+    for name in names_in(cache):
+        if name not in kept:
+            remove(cache / name)
+    listed = {name: group.tokens for name, group in kept.items()}
+    (cache / GROUPS).write_text(json.dumps(listed, indent=2) + "\n")
+    return kept
+
+
+def _token(scene: StagedScene, config: Config) -> str:
+    """What decides a scene's counts: its patches, and which of them are for training."""
+    whole = config.resolved()
+    chosen = [whole["sample"], whole["split"], whole["records"]["seed"]]
+    parts: list[Any] = [scene.id, scene.fingerprint, scene.content, scene.header.to_json(), chosen]
+    if config.sample.balance:
+        parts.append(sorted((k, sorted(v.items())) for k, v in scene.rates.items()))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _fetched(counts: Path, scenes: Sequence[StagedScene], local: Path) -> dict[str, str]:
+    """By scene, a local file with its counts."""
+    if scenes and is_remote(counts):
+        get_folder(counts, local)
+        counts = local
+    return {s.id: join(str(counts), f"{s.id}.npz") for s in scenes}
+
+
+def _analyze(
+    spec: DatasetSpec, config: Config, groups: Mapping[str, _Group], files: Mapping[str, str], local: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Runs tf.Transform into a local folder."""
+    import tensorflow_transform.beam as tft_beam
+
+    from ..transforms.statistics import analysis
+
+    asked, split = config.statistics, training_split(config)
+    names = {
+        name: [files[s.id] for s in group.fresh] if group.fresh else None
+        for name, group in groups.items()
+    }
+    here = runner.pipeline_options([])
+
+    def build(pipeline: Any) -> None:
+        with tft_beam.Context(temp_dir=str(local / "temp")):
+            analysis.analyze_partials(pipeline, spec, asked, split, names, local / CACHE, local)
+
+    runner.run(build, here)
+    return dict(json.loads((local / STATISTICS).read_text()))

@@ -1,0 +1,97 @@
+"""What one staged scene contributes, read from its stage file."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..choosing import choose
+from ..config import Config
+from ..errors import JobError
+from ..headers import SceneHeader
+from ..stagefile import read_columns, read_fill, read_patches
+from ..staging import StagedScene
+from .numbers import Numbers
+from .partial import Partial
+from .tally import Tally
+
+
+def training_split(config: Config) -> str:
+    """The split that statistics are of: ``train``, or the first where none has that name."""
+    return "train" if "train" in config.splits else config.splits[0]
+
+
+def count_scene(scene: StagedScene, config: Config) -> Partial:
+    """The statistics of a scene's training patches. No others are looked at.
+
+    Raises:
+      SceneError: what the split goes by is not known of this scene.
+      JobError: the stage file cannot be read, or does not hold what it says.
+    """
+    number = config.splits.index(training_split(config))
+    (chosen,) = np.nonzero(choose(scene, config, scene.rates).splits == number)
+    labels = labels_of(scene.header)
+    images = Tally(scene.header.dtype, len(scene.header.bands))
+    invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
+    fill = read_fill(scene.path)
+    done = 0
+    for patches in read_patches(scene.path, "image", chosen):
+        part = invalid[done : done + len(patches)]
+        done += len(patches)
+        try:
+            images.add_images(patches.reshape(len(patches), -1, patches.shape[-1]), part, fill)
+        except ValueError as e:
+            raise JobError(f"{scene.path}: {e}: remove it and convert again") from None
+    values, classes = {}, {}
+    for name, kind in labels.items():
+        if kind == "numbers":
+            values[name] = _count_numbers(scene, name, chosen)
+        else:
+            classes[name] = _count_classes(scene, name, chosen)
+    return Partial(len(chosen), tuple(images.numbers()), values, classes)
+
+
+def labels_of(header: SceneHeader) -> dict[str, str]:
+    """The labels that can be counted, and how: as ``classes`` or as ``numbers``."""
+    found = {}
+    for name in header.owners:
+        feature = header.columns[name]
+        whole = feature.dtype != "string" and np.dtype(feature.dtype).kind in "iub"
+        if feature.kind == "value" or (feature.kind == "mask" and not whole):
+            found[name] = "numbers"
+        elif feature.kind in ("mask", "class") and whole:
+            found[name] = "classes"
+    return found
+
+
+def _count_numbers(scene: StagedScene, name: str, chosen: np.ndarray) -> Numbers:
+    feature = scene.header.columns[name]
+    tally = Tally(feature.dtype, 1)
+    if feature.shape:
+        for patches in read_patches(scene.path, name, chosen):
+            values = patches.reshape(len(patches), -1, 1)
+            tally.add(values, ~np.isfinite(values) | np.isin(values, feature.ignore))
+    else:
+        # In their own order: a stage file that was moved holds them in another.
+        values = np.sort(read_columns(scene.path, [name])[name][chosen])[None, :, None]
+        if len(chosen):
+            tally.add(values, ~np.isfinite(values))
+    return tally.numbers()[0]
+
+
+def _count_classes(scene: StagedScene, name: str, chosen: np.ndarray) -> dict[int, int]:
+    feature = scene.header.columns[name]
+    if not feature.shape:
+        blocks = iter([read_columns(scene.path, [name])[name][chosen]])
+    else:
+        blocks = read_patches(scene.path, name, chosen)
+    found: dict[int, int] = {}
+    for block in blocks:
+        if block.dtype.itemsize == 1:
+            counts = np.bincount(block.view(np.uint8).ravel(), minlength=256)
+            numbers = np.arange(256, dtype=np.uint8).view(block.dtype)[counts > 0]
+            counts = counts[counts > 0]
+        else:
+            numbers, counts = np.unique(block, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            found[int(number)] = found.get(int(number), 0) + count
+    return dict(sorted(found.items()))

@@ -1,0 +1,143 @@
+"""Counting one scene's numbers, patch by patch.
+
+Each patch is summed on its own about its own mean, in float64, and the patches' sums are added up
+exactly (``math.fsum``), so that neither the order of patches nor their grouping matters.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from .numbers import BUCKETS, Numbers, buckets_of, codes_of
+
+# So many values are computed at a time, that they stay in the processor's cache in float64.
+_STRIP = 1 << 17
+
+
+class Tally:
+    """Statistics of the bands of one scene, or of one column of numbers.
+
+    Args:
+      dtype: of the values.
+      bands: how many there are.
+    """
+
+    def __init__(self, dtype: str, bands: int):
+        self._dtype, self._bands = dtype, bands
+        size = 256 if np.dtype(dtype).itemsize == 1 else BUCKETS
+        self._table = np.zeros((bands, size), np.int64)
+        self._sums: list[np.ndarray] = []
+        self._least, self._most = np.full(bands, np.inf), np.full(bands, -np.inf)
+        self._invalid = np.zeros(bands, np.int64)
+
+    def add(self, values: np.ndarray, bad: np.ndarray | None = None) -> None:
+        """Adds patches.
+
+        Args:
+          values: (patches, pixels, bands).
+          bad: which values do not count, bool, the same shape; None for none of them.
+        """
+        for band in range(self._bands):
+            buckets = buckets_of(np.ascontiguousarray(values[..., band]))
+            if bad is not None:
+                self._invalid[band] += np.count_nonzero(bad[..., band])
+                buckets = buckets[~bad[..., band]]
+            self._table[band] += np.bincount(buckets.ravel(), minlength=self._table.shape[1])
+        step = max(1, _STRIP // max(1, values[0].size)) if len(values) else 1
+        for i in range(0, len(values), step):
+            part = slice(i, i + step)
+            self._add_sums(values[part], None if bad is None else bad[part])
+
+    def add_images(self, values: np.ndarray, invalid: np.ndarray, fill: np.ndarray) -> None:
+        """Adds patches whose invalid values hold ``fill``, and are told by their number alone.
+
+        Valid values can equal the fill: which of those that equal it are meant makes no
+        difference to any sum, so that the right number of them is added as valid.
+
+        Args:
+          values: (patches, pixels, bands).
+          invalid: how many of each patch's values are, (patches, bands).
+          fill: of each band, (bands,).
+
+        Raises:
+          ValueError: more values are said to be invalid than hold the fill.
+        """
+        partly = invalid.any(axis=1)
+        if not partly.any():
+            self.add(values)
+            return
+        self.add(values[~partly])
+        values, invalid = values[partly], invalid[partly].astype(np.int64)
+        held = fill.astype(values.dtype)
+        bad = (values == held) | (np.isnan(values) & np.isnan(held)) if (
+            values.dtype.kind == "f"
+        ) else values == held  # fmt: skip
+        valid = np.count_nonzero(bad, axis=1) - invalid
+        if (valid < 0).any():
+            raise ValueError("fewer values hold the fill than are invalid")
+        self.add(values, bad)
+        for band in range(self._bands):
+            self._add_repeated(band, held[band], int(valid[:, band].sum()))
+
+    def _add_repeated(self, band: int, value: Any, count: int) -> None:
+        if not count:
+            return
+        self._invalid[band] -= count
+        self._table[band, buckets_of(np.array([value]))[0]] += count
+        sums = np.zeros((1, 3, self._bands))
+        sums[0, 0, band], sums[0, 1, band] = count, float(value)
+        self._sums.append(sums)
+        self._least[band] = min(self._least[band], float(value))
+        self._most[band] = max(self._most[band], float(value))
+
+    def _add_sums(self, values: np.ndarray, bad: np.ndarray | None) -> None:
+        """Each patch's count, mean, and sum of squares about it."""
+        planes = np.ascontiguousarray(values.transpose(0, 2, 1), np.float64)
+        sums = np.empty((len(planes), 3, self._bands))
+        if bad is None:
+            least, most, counts = planes.min(axis=2), planes.max(axis=2), planes.shape[2]
+            sums[:, 1] = planes.sum(axis=2) / counts
+            planes -= sums[:, 1, :, None]
+        else:
+            gone = bad.transpose(0, 2, 1)
+            counts = planes.shape[2] - np.count_nonzero(gone, axis=2)
+            least = np.where(gone, np.inf, planes).min(axis=2)
+            most = np.where(gone, -np.inf, planes).max(axis=2)
+            planes[gone] = 0
+            sums[:, 1] = planes.sum(axis=2) / np.maximum(counts, 1)
+            planes -= sums[:, 1, :, None]
+            planes[gone] = 0
+        sums[:, 0] = counts
+        rest = planes.sum(axis=2) / np.maximum(counts, 1)  # what the mean's rounding left
+        sums[:, 1] += rest
+        sums[:, 2] = np.einsum("ncp,ncp->nc", planes, planes)
+        self._sums.append(sums)
+        self._least = np.minimum(self._least, least.min(axis=0))
+        self._most = np.maximum(self._most, most.max(axis=0))
+
+    def numbers(self) -> list[Numbers]:
+        """The statistics of each band."""
+        sums = np.concatenate([np.zeros((0, 3, self._bands)), *self._sums])
+        return [self._numbers(band, *sums[:, :, band].T) for band in range(self._bands)]
+
+    def _numbers(
+        self, band: int, counts: np.ndarray, means: np.ndarray, squares: np.ndarray
+    ) -> Numbers:
+        count, invalid = int(counts.sum()), int(self._invalid[band])
+        if not count:
+            return Numbers(invalid=invalid)
+        mean = math.fsum(counts * means) / count
+        about = Fraction(math.fsum(squares)) + Fraction(math.fsum(counts * (means - mean) ** 2))
+        total = Fraction(mean) * count
+        (buckets,) = np.nonzero(self._table[band])
+        codes = codes_of(buckets, self._dtype)
+        order = np.argsort(codes)
+        return Numbers(
+            count, invalid, total, about + Fraction(mean) * total,
+            float(self._least[band]), float(self._most[band]),
+            codes[order], self._table[band][buckets][order],
+        )  # fmt: skip
