@@ -110,7 +110,16 @@ def normalizing(
     return preprocessing_fn
 
 
-class _ReadPartials(beam.PTransform):  # type: ignore[misc]
+class _Step(beam.PTransform):  # type: ignore[misc]
+    """tf.Transform's cache knows a step again by its text, which is Beam's with an address."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+    __str__ = __repr__
+
+
+class _ReadPartials(_Step):
     def expand(self, names: Any) -> Any:
         return names | beam.FlatMap(_read_partials)
 
@@ -120,7 +129,7 @@ def _read_partials(names: tuple[np.ndarray, ...]) -> Iterator[Partial]:
         yield Partial.from_bytes(Path(name.decode()).read_bytes())
 
 
-class _MergePartials(beam.PTransform):  # type: ignore[misc]
+class _MergePartials(_Step):
     def expand(self, partials: Any) -> Any:
         return partials | beam.CombineGlobally(_Merge()).without_defaults()
 
@@ -141,7 +150,7 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
         return Partial.merged(held)
 
 
-class _Conclude(beam.PTransform):  # type: ignore[misc]
+class _Conclude(_Step):
     """Writes statistics.json, and gives the graph its numbers: float32 (4, bands)."""
 
     def __init__(self, spec: DatasetSpec, asked: Statistics, split: str, path: str):
@@ -192,8 +201,8 @@ def analyze_partials(
     config = adapter_config(features)
     function = normalizing(spec, asked, split, str(out / "statistics.json"))
     keys = {name: analyzer_cache.DatasetKey(name) for name in groups}
-    held = [keys[name] for name, files in groups.items() if files is None]
-    known = pipeline | analyzer_cache.ReadAnalysisCacheFromFS(str(cache), held) if held else {}
+    held = [name for name, files in groups.items() if files is None]
+    known = {keys[name]: _read_cache(pipeline, cache / name) for name in held}
     data = {
         keys[name]: files
         if files is None
@@ -202,9 +211,28 @@ def analyze_partials(
         | f"Instances[{name}]" >> beam.Map(_named, features)
         for name, files in groups.items()
     }
-    graph, found = (data, known, config) | tft_beam.AnalyzeDatasetWithCache(function)
+    analysis = tft_beam.AnalyzeDatasetWithCache(function, pipeline=pipeline)
+    graph, found = (data, known, config) | analysis
     graph | "WriteGraph" >> tft_beam.WriteTransformFn(str(out))
-    found | "WriteCache" >> analyzer_cache.WriteAnalysisCacheToFS(pipeline, str(cache))
+    for key, entries in found.items():
+        (cache / key.key).mkdir(exist_ok=True)
+        for number, (entry, encoded) in enumerate(entries.items()):
+            path = cache / key.key / entry.hex()
+            encoded | f"WriteCache[{key.key}][{number}]" >> beam.Map(_write, str(path))
+
+
+# tf.Transform's own files of its cache hold pickles, which run what stands in them.
+def _read_cache(pipeline: Any, folder: Path) -> analyzer_cache.DatasetCache:
+    entries = {
+        bytes.fromhex(path.name): pipeline
+        | f"ReadCache[{folder.name}][{number}]" >> beam.Create([path.read_bytes()], reshuffle=False)
+        for number, path in enumerate(sorted(folder.iterdir()))
+    }
+    return analyzer_cache.DatasetCache(entries, None)
+
+
+def _write(data: bytes, path: str) -> None:
+    Path(path).write_bytes(data)
 
 
 def _named(file: str, features: Mapping[str, Feature]) -> pa.RecordBatch:
