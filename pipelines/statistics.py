@@ -13,10 +13,11 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import apache_beam as beam
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
-from ..transforms.errors import ConfigError
+from ..transforms.errors import ConfigError, JobError, describe
 from ..transforms.pipeline import Count
 from ..transforms.sections import Statistics
 from ..transforms.staging import StagedScene
@@ -79,6 +80,30 @@ def check_function(config: Config, named: str | None) -> None:
             f"statistics.normalize {function}: is code: say --normalize {function} on the command "
             "line to have it run"
         )
+    if function:
+        user_function(function)
+
+
+def user_function(name: str) -> Callable[[Any], Any]:
+    """The function that ``module:name`` means.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    module, function = name.split(":")
+    sys.path.append(os.getcwd())  # after all others: it hides no module of theirs
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(
+            f"statistics.normalize {name}: {e}: give MODULE:FUNCTION, with MODULE in this folder "
+            "or on PYTHONPATH"
+        ) from None
+    finally:
+        sys.path.pop()
+    if not callable(found):
+        raise ConfigError(f"statistics.normalize {name}: is no function")
+    return found  # type: ignore[no-any-return]
 
 
 def asked(written: dict[str, Any], given: Config) -> Config:
@@ -129,7 +154,7 @@ def compute(
         fresh = [s for group in groups.values() for s in group.fresh]
         runner.run(_counting(config, fresh, str(counts)), options)
         files = _fetched(counts, fresh, local / "counts")
-        document = _analyze(spec, config, groups, files, local)
+        document = _analyze(spec, config, scenes, groups, files, local)
         for name in (GRAPH, METADATA, CACHE):
             put_folder(local / name, out / name)
         write_text(out / STATISTICS, json.dumps(document, indent=2) + "\n")
@@ -214,7 +239,7 @@ def _fetched(counts: Path, scenes: Sequence[StagedScene], local: Path) -> dict[s
 
 
 def _analyze(
-    spec: DatasetSpec, config: Config, groups: Mapping[str, _Group], files: Mapping[str, str], local: Path,
+    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, _Group], files: Mapping[str, str], local: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Runs tf.Transform into a local folder."""
     import tensorflow_transform.beam as tft_beam
@@ -233,4 +258,19 @@ def _analyze(
             analysis.analyze_partials(pipeline, spec, asked, split, names, local / CACHE, local)
 
     runner.run(build, here)
+    if asked.function:
+        function = user_function(asked.function)
+
+        def build_own(pipeline: Any) -> None:
+            with tft_beam.Context(temp_dir=str(local / "temp")):
+                analysis.analyze_patches(pipeline, function, spec, config, scenes, local)
+
+        for name in (GRAPH, METADATA):
+            remove(local / name)
+        try:
+            runner.run(build_own, here)
+        except JobError:
+            raise
+        except Exception as e:  # while its graph is traced
+            raise JobError(f"statistics.normalize {asked.function}: {describe(e)}") from e
     return dict(json.loads((local / STATISTICS).read_text()))

@@ -8,7 +8,6 @@ scene's counts (``Partial``): an instance is a scene, and the rest of it is zero
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,10 +24,12 @@ from tensorflow_transform.beam import analyzer_cache
 from tfx_bsl.tfxio import tensor_adapter
 
 from ...loader.spec import DatasetSpec, Feature
-from ..errors import ConfigError
+from ..config import Config
 from ..sections import Statistics
+from ..staging import StagedScene
 from .document import document
 from .partial import Partial
+from .scene import training_batches, training_split
 
 Tensors = Mapping[str, Any]
 
@@ -240,35 +241,35 @@ def _named(file: str, features: Mapping[str, Feature]) -> pa.RecordBatch:
 
 
 def analyze_patches(
-    pipeline: Any, spec: DatasetSpec, asked: Statistics, patches: Any, out: Path
-) -> None:
+    pipeline: Any, function: Callable[[Tensors], Any], spec: DatasetSpec, config: Config,
+    scenes: Sequence[StagedScene], out: Path,
+) -> None:  # fmt: skip
     """Builds the analysis of patches by the user's own function, inside a ``tft_beam.Context``.
 
     Args:
       pipeline: Beam's.
+      function: a ``preprocessing_fn``.
       spec: the dataset's.
-      asked: names the function.
-      patches: a PCollection of record batches.
+      config: whose ``statistics.sample`` says how many patches to look at.
+      scenes: all of them.
       out: gets transform_fn/ and transformed_metadata/.
     """
-    config = adapter_config(raw_features(spec, asked))
-    graph = (patches, config) | tft_beam.AnalyzeDataset(user_function(asked.function))
+    asked = config.statistics
+    features = raw_features(spec, asked)
+    whole = sum(s.counts.get(training_split(config), 0) for s in scenes)
+    share = min(1.0, (asked.sample or whole) / max(1, whole))
+    patches = (
+        pipeline
+        | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
+        | "Patches" >> beam.FlatMap(_batches, config, features, share)
+    )
+    analysis = tft_beam.AnalyzeDataset(function)
+    graph = (patches, adapter_config(features)) | analysis
     graph | "WriteGraph" >> tft_beam.WriteTransformFn(str(out))
 
 
-def user_function(name: str) -> Callable[[Tensors], dict[str, Any]]:
-    """The function that ``module:name`` means.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    module, function = name.split(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(
-            f"statistics.normalize {name}: {e}: give MODULE:FUNCTION, with MODULE on PYTHONPATH"
-        ) from None
-    if not callable(found):
-        raise ConfigError(f"statistics.normalize {name}: is no function")
-    return found  # type: ignore[no-any-return]
+def _batches(
+    scene: StagedScene, config: Config, features: Mapping[str, Feature], share: float
+) -> Iterator[pa.RecordBatch]:
+    for columns in training_batches(scene, config, features, share):
+        yield record_batch(features, columns)

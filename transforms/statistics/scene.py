@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
+from ...loader.spec import Feature
 from ..choosing import choose
 from ..config import Config
 from ..errors import JobError
+from ..hashing import patch_hashes, uniform
 from ..headers import SceneHeader
-from ..stagefile import read_columns, read_fill, read_patches
+from ..stagefile import read_columns, read_contents, read_fill, read_patches
 from ..staging import StagedScene
 from .numbers import Numbers
 from .partial import Partial
@@ -27,8 +31,7 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
       SceneError: what the split goes by is not known of this scene.
       JobError: the stage file cannot be read, or does not hold what it says.
     """
-    number = config.splits.index(training_split(config))
-    (chosen,) = np.nonzero(choose(scene, config, scene.rates).splits == number)
+    chosen = training_patches(scene, config)
     labels = labels_of(scene.header)
     images = Tally(scene.header.dtype, len(scene.header.bands))
     invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
@@ -48,6 +51,49 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
         else:
             classes[name] = _count_classes(scene, name, chosen)
     return Partial(len(chosen), tuple(images.numbers()), values, classes)
+
+
+def training_patches(scene: StagedScene, config: Config) -> np.ndarray:
+    """Places of a scene's training patches in its stage file, ascending."""
+    number = config.splits.index(training_split(config))
+    return np.flatnonzero(choose(scene, config, scene.rates).splits == number)
+
+
+def training_batches(
+    scene: StagedScene, config: Config, features: Mapping[str, Feature], share: float
+) -> Iterator[dict[str, np.ndarray]]:
+    """A scene's training patches as whole records, some at a time.
+
+    Args:
+      scene: staged.
+      config: the configuration.
+      features: which columns.
+      share: of the patches, chosen by a hash of their keys.
+
+    Yields:
+      Columns by name, arrays (n, ...), gone with the next.
+    """
+    chosen = training_patches(scene, config)
+    keys = read_columns(scene.path, ["row", "col"])
+    rows, cols = keys["row"][chosen], keys["col"][chosen]
+    hashes = patch_hashes(config.records.seed, "statistics", scene.id, rows, cols)
+    chosen = chosen[uniform(hashes) < share]
+    contents = read_contents(scene.path, features)
+    small = {"row": keys["row"], "col": keys["col"], **contents.values}
+    texts = {"scene_id": scene.id, **contents.texts}
+    for start in range(0, len(chosen), 64):
+        part = chosen[start : start + 64]
+        found = {}
+        for name, feature in features.items():
+            if feature.encoding == "tensor":
+                found[name] = np.concatenate(
+                    list(map(np.copy, read_patches(scene.path, name, part)))
+                )
+            elif name in texts:
+                found[name] = np.full(len(part), texts[name].encode(), object)
+            else:
+                found[name] = small[name][part]
+        yield found
 
 
 def labels_of(header: SceneHeader) -> dict[str, str]:
