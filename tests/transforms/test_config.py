@@ -36,7 +36,7 @@ def test_defaults_are_the_designs():
         ({"scenes": {"id": "(.+"}}, "not a regular expression"),
         ({"scenes": {"id": "x+"}}, "has no group"),
         ({"scenes": {"bands": ["VV", "VV"]}}, "named twice"),
-        ({"statistics": {"normalize": "zscore"}}, "'none'"),
+        ({"statistics": {"normalize": "zscored"}}, "'zscore'"),
         ({"split": {"by": "column", "column": "c", "values": {"../evil": ["x"]}}}, "plain word"),
         ({"split": {"by": "date", "dates": {"a/b": [None, None]}}}, "plain word"),
         ({"split": {"by": "date", "dates": {"a": ["2019-01-01", "2018-01-01"]}}}, "is after"),

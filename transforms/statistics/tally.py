@@ -96,7 +96,7 @@ class Tally:
 
     def _add_sums(self, values: np.ndarray, bad: np.ndarray | None) -> None:
         """Each patch's count, mean, and sum of squares about it."""
-        planes = np.ascontiguousarray(values.transpose(0, 2, 1), np.float64)
+        planes = np.array(values.transpose(0, 2, 1), np.float64, order="C")  # always a copy
         sums = np.empty((len(planes), 3, self._bands))
         if bad is None:
             least, most, counts = planes.min(axis=2), planes.max(axis=2), planes.shape[2]
@@ -131,13 +131,15 @@ class Tally:
         if not count:
             return Numbers(invalid=invalid)
         mean = math.fsum(counts * means) / count
+        if self._least[band] == self._most[band]:  # no rounding in what has no spread
+            mean, means, squares = self._least[band], self._least[band], np.zeros(1)
         about = Fraction(math.fsum(squares)) + Fraction(math.fsum(counts * (means - mean) ** 2))
-        total = Fraction(mean) * count
+        total = Fraction(float(mean)) * count
         (buckets,) = np.nonzero(self._table[band])
         codes = codes_of(buckets, self._dtype)
         order = np.argsort(codes)
         return Numbers(
-            count, invalid, total, about + Fraction(mean) * total,
+            count, invalid, total, about + Fraction(float(mean)) * total,
             float(self._least[band]), float(self._most[band]),
             codes[order], self._table[band][buckets][order],
         )  # fmt: skip

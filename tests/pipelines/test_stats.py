@@ -1,0 +1,208 @@
+"""Statistics by the real command: against NumPy over the records, cached, without leakage."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from scenefeed.loader import Reader
+from scenefeed.pipelines.cli import main
+from tests.conftest import write_raster
+
+
+def scene(folder, name, seed):
+    rng = np.random.default_rng(seed)
+    write_raster(folder / f"scenes/{name}.tif", rng.normal(seed, 2, (2, 64, 64)).astype("float32"))
+    write_raster(folder / f"labels/{name}.tif", rng.integers(0, 3, (1, 64, 64), np.uint8))
+
+
+YAML = """\
+scenes: {paths: [scenes], bands: [VV, VH]}
+labels: {water: {kind: raster, path: 'labels/{id}.tif', ignore: [2]}}
+tile: {size: 16}
+split: {by: patch, fractions: {train: 0.7, val: 0.3}}
+statistics: {normalize: zscore}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, name in enumerate("ab"):
+        scene(tmp_path, name, i)
+    (tmp_path / "config.yaml").write_text(YAML)
+    return tmp_path
+
+
+@pytest.fixture
+def scenefeed(capsys):
+    """The command in this process: to import tf.Transform takes it ten seconds."""
+
+    def run(*words, code=0):
+        found = main([str(w) for w in words])
+        done = capsys.readouterr()
+        assert found == code, done.err
+        lines = [x for x in done.err.splitlines() if x.startswith("scenefeed")]
+        return done.out, lines
+
+    return run
+
+
+def statistics(out):
+    return json.loads((out / "statistics.json").read_text())
+
+
+@pytest.fixture
+def convert(scenefeed, folder):
+    config, out = folder / "config.yaml", folder / "out"
+    return lambda *flags, **more: scenefeed(
+        "convert", "--config", config, "--output", out, *flags, **more
+    )
+
+
+def test_statistics_are_those_of_the_training_records(folder, convert):
+    said, _ = convert()
+    found, records = statistics(folder / "out"), Reader(folder / "out", "train")
+    whole = records.batch(range(len(records)))
+    assert found["patches"] == len(records)
+    for i, name in enumerate(("VV", "VH")):
+        values = whole["image"][..., i].astype(float)
+        band = found["bands"][name]
+        assert band["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert band["variance"] == pytest.approx(values.var(), rel=1e-12)
+        assert (band["min"], band["max"]) == (values.min(), values.max())
+        assert f"{name}: mean {values.mean():.6g}" in said
+    counts = {str(c): int((whole["water"] == c).sum()) for c in (0, 1)}
+    assert found["labels"]["water"]["counts"] == counts
+    assert found["labels"]["water"]["ignored"] == int((whole["water"] == 2).sum())
+    dataset = json.loads((folder / "out/dataset.json").read_text())
+    assert found["inputs"] == dataset["inputs"]
+
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    graph = tft.TFTransformOutput(str(folder / "out"))
+    image = graph.transform_raw_features({"image": tf.constant(whole["image"])})["image"].numpy()
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image.astype(float).mean(axis=(0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(image.astype(float).std(axis=(0, 1, 2)), 1, rtol=1e-6)
+
+
+def test_added_scenes_reuse_the_cache_and_other_kinds_count_nothing_again(
+    folder, convert, scenefeed
+):
+    convert()
+    groups = set(os.listdir(folder / "out/analysis_cache"))
+    assert len(groups) == 2  # one group, and the list of them
+    # If it were read, this would fail.
+    for path in (folder / "out/stage").glob("*.h5"):
+        path.rename(path.with_suffix(".away"))
+        path.touch()
+    scenefeed("stats", folder / "out", "--normalize", "minmax")
+    found = statistics(folder / "out")
+    assert found["normalize"] == "minmax"
+    bands = found["bands"].values()
+    assert found["transform"]["image"]["offset"] == [b["min"] for b in bands]
+    config = json.loads((folder / "out/dataset.json").read_text())["config"]
+    assert config["statistics"]["normalize"] == "minmax"
+    for path in (folder / "out/stage").glob("*.away"):
+        path.rename(path.with_suffix(".h5"))
+
+    scene(folder, "c", 7)
+    convert()
+    more = set(os.listdir(folder / "out/analysis_cache"))
+    assert groups < more
+    assert len(more) == 3
+    (folder / "again").mkdir()
+    scenefeed(
+        "convert", "--config", folder / "config.yaml", "--output", folder / "again/out",
+        "--direct_num_workers=1",
+    )  # fmt: skip
+    new, anew = statistics(folder / "out"), statistics(folder / "again/out")
+    assert new == anew
+    assert new["fingerprint"] == anew["fingerprint"]
+    assert new["normalize"] == "zscore"
+
+
+def test_a_validation_pixel_changes_nothing(folder, convert):
+    convert()
+    before = statistics(folder / "out")
+    records = Reader(folder / "out", "val")
+    key = records[0]
+    import rasterio
+
+    with rasterio.open(folder / f"scenes/{key['scene_id']}.tif", "r+") as file:
+        pixels = file.read()
+        pixels[:, key["row"] : key["row"] + 16, key["col"] : key["col"] + 16] = 1e6
+        file.write(pixels)
+    convert()
+    assert Reader(folder / "out", "val").batch(range(len(records)))["image"].max() == 1e6
+    after = statistics(folder / "out")
+    assert after["inputs"] != before["inputs"]
+    assert after["fingerprint"] == before["fingerprint"]
+
+
+def test_a_function_of_ones_own_is_named_on_the_command_line(
+    folder, convert, scenefeed, monkeypatch
+):
+    (folder / "mine.py").write_text(
+        "import tensorflow as tf\n"
+        "import tensorflow_transform as tft\n"
+        "def centred(inputs):\n"
+        "    image = tf.cast(inputs['image'], tf.float32)\n"
+        "    return {'image': image - tft.mean(image), 'water': tf.cast(inputs['water'], tf.int64)}\n"
+        "def broken(inputs):\n"
+        "    return {'image': inputs['picture']}\n"
+    )
+    text = (folder / "config.yaml").read_text().replace("zscore", "'mine:centred'")
+    (folder / "config.yaml").write_text(text)
+    monkeypatch.chdir(folder)
+    _, lines = convert(code=2)
+    assert lines == [
+        "scenefeed: statistics.normalize mine:centred: is code: say --normalize mine:centred on the "
+        "command line to have it run"
+    ]
+    convert("--normalize", "mine:centred")
+    assert statistics(folder / "out")["transform"] is None
+    assert len(scenefeed("stats", folder / "out", code=2)[1]) == 1  # dataset.json names it
+
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    records = Reader(folder / "out", "train")
+    whole = records.batch(range(len(records)))
+    graph = tft.TFTransformOutput(str(folder / "out"))
+    given = {name: tf.constant(whole[name]) for name in ("image", "water")}
+    found = graph.transform_raw_features(given)
+    mean = whole["image"].astype(float).mean()
+    np.testing.assert_allclose(found["image"], whole["image"] - mean, atol=1e-5)
+    assert np.array_equal(found["water"], whole["water"])
+
+    stats = ("stats", folder / "out", "--normalize")
+    _, (line,) = scenefeed(*stats, "mine:broken", code=1)
+    assert "mine:broken: " in line
+    assert "picture" in line
+    _, (line,) = scenefeed(*stats, "mine:none", code=2)
+    assert "give MODULE:FUNCTION" in line
+
+
+def test_stats_without_stage_files_says_so(folder, convert, scenefeed):
+    convert("--drop_stage")
+    assert statistics(folder / "out")["patches"]  # computed before they went
+    _, (line,) = scenefeed("stats", folder / "out", code=2)
+    assert "--drop_stage" in line
+    shutil.rmtree(folder / "out/records")
+    _, (line,) = scenefeed("stats", folder / "nothing", code=2)
+    assert "was not written by `scenefeed convert`" in line
+
+
+def test_balanced_sampling_counts_what_is_kept(folder, convert):
+    with (folder / "config.yaml").open("a") as file:
+        file.write("sample: {balance: {label: water, ratios: {0: 1, 1: 2}}}\n")
+    convert()
+    records = Reader(folder / "out", "train")
+    found = statistics(folder / "out")
+    assert 0 < found["patches"] == len(records)
+    values = records.batch(range(len(records)))["image"][..., 0].astype(float)
+    assert found["bands"]["VV"]["mean"] == pytest.approx(values.mean(), rel=1e-12)
