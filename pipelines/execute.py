@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from ..transforms.baking import Baking
+from ..transforms.staging import StagedScene, columns
 from ..transforms.storage import path_of
-from . import convert, results, runner, statistics
+from . import results, runner, statistics
 from .arguments import write_json
+from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
 from .progress import progress
 from .results import Run
 from .summary import conclude
 
+Pipeline = Callable[[Any], None]
+
 
 def write_dataset(
-    job: Run, options: Any, build: Callable[[Any], None] | None, scenes: int,
+    job: Run, options: Any, build: Callable[[Run], Pipeline] | None, scenes: int,
     json: str | None = None, max_failed: int = 0, drop_stage: bool = False,
 ) -> int:  # fmt: skip
     """Writes the records and what describes them, and says so.
@@ -23,7 +32,7 @@ def write_dataset(
     Args:
       job: what stays the same.
       options: Beam's.
-      build: the pipeline; None where the records are there already.
+      build: gives the pipeline of a job; None where the records are there already.
       scenes: how many there are.
       json: where the metrics go too.
       max_failed: how many of the scenes may fail.
@@ -32,22 +41,29 @@ def write_dataset(
     Returns:
       The exit code.
     """
-    out, config = path_of(job.out), job.config
-    if config.statistics.wanted:
+    out, asked = path_of(job.out), job.config.statistics
+    if asked.wanted:
         statistics.warm_up()
-    metrics = _execute(job, options, build, scenes) if build else convert.read_metrics(out)
+    first = dataclasses.replace(job, config=job.config.unbaked)
+    metrics = _execute(first, options, build(first), scenes) if build else read_metrics(out)
+    found = None
+    if asked.wanted and metrics["status"] == "complete":
+        staged = staged_scenes(out)
+        found = statistics.compute(out, first.config, staged, options)
+        if asked.bake:
+            metrics = _bake(job, options, staged, found)
+        else:
+            statistics.adopt(out, job.config)
     write_json(json, metrics)
     code = conclude(out, metrics, max_failed)
-    if metrics["status"] == "complete":
-        if config.statistics.wanted:
-            staged = convert.staged_scenes(out)
-            statistics.say(out, statistics.compute(out, config, staged, options))
-        if drop_stage:
-            results.drop_stage(job, convert.read_scenes(out))
+    if found:
+        statistics.say(out, found)
+    if drop_stage and metrics["status"] == "complete":
+        results.drop_stage(job, read_scenes(out))
     return code
 
 
-def _execute(job: Run, options: Any, build: Callable[[Any], None], scenes: int) -> dict[str, Any]:
+def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
     results.begin(job)
     try:
         with progress(job, scenes):
@@ -57,4 +73,16 @@ def _execute(job: Run, options: Any, build: Callable[[Any], None], scenes: int) 
             results.remove_temporaries(job)
         raise
     results.remove_temporaries(job)  # those of workers that were killed
-    return convert.read_metrics(path_of(job.out))
+    return read_metrics(path_of(job.out))
+
+
+def _bake(
+    job: Run, options: Any, scenes: list[StagedScene], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the records again, normalized. Gives the metrics."""
+    shape, dtype = columns(scenes[0].header, job.config)["image"]
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    baking = Baking(dtype, num_bytes, found["transform"]["image"])
+    metrics = _execute(job, options, shard_pipeline(job, scenes, baking), len(scenes))
+    statistics.write(path_of(job.out), found)
+    return metrics

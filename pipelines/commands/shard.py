@@ -42,5 +42,6 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes)
-    build = convert.shard_pipeline(job, scenes)
-    return write_dataset(job, options, build, len(scenes), args.json)
+    return write_dataset(
+        job, options, lambda job: convert.shard_pipeline(job, scenes), len(scenes), args.json
+    )

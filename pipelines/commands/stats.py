@@ -38,5 +38,6 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     statistics.warm_up()
     document = statistics.compute(out, config, scenes, options)
     write_json(args.json, document)
+    statistics.adopt(out, config)
     statistics.say(out, document)
     return 0
