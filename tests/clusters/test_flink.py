@@ -5,14 +5,11 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import urllib.request
 
 import pytest
 
-from tests.clusters.conftest import LocalCluster, fingerprint
+from tests.clusters.conftest import LocalCluster, converting, fingerprint, interrupt
 from tests.conftest import ROOT, scenefeed
 from tests.deploy.docs import doc_commands, run
 from tests.storage.conftest import s3  # noqa: F401 - a fixture
@@ -58,20 +55,10 @@ def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
 def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
     """The other one takes over."""
     out = tmp_path / "out"
-    job = subprocess.Popen(
-        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
-         "--output", out, "--num_shards", "4", *flags, "--parallelism=2"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        while not list(out.glob(step)):
-            assert job.poll() is None, job.stderr.read()
-            time.sleep(0.01)
+    with converting(scenes, out, [*flags, "--parallelism=2"], step) as job:
         os.kill(flink_cluster.status()["pids"]["task-manager-0"], signal.SIGKILL)
         assert job.poll() is None, "it had ended before the kill"
         assert job.wait(300) == 0, job.stderr.read()
-    finally:
-        job.kill()
     log = (flink_cluster.folder / "logs" / "job-manager.log").read_text()
     assert "task-manager-0 is no longer reachable" in log
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
@@ -85,23 +72,10 @@ def jobs(rest):
 def test_an_interrupt_cancels_the_job(flink_cluster, flags, scenes, tmp_path):
     out, rest = tmp_path / "out", flink_cluster.status()["rest"]
     before = {job["jid"] for job in jobs(rest)}
-    command = subprocess.Popen(
-        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
-         "--output", out, *flags, "--parallelism=1"], stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        while not (new := [j for j in jobs(rest) if j["jid"] not in before]):
-            assert command.poll() is None, command.stderr.read()
-            time.sleep(0.05)
-        command.send_signal(signal.SIGINT)
-        assert command.wait(60) == 130
-    finally:
-        command.kill()
-    (line,) = [x for x in command.stderr if x.startswith("scenefeed")]
-    assert "interrupted: the same command goes on from here" in line
-    (state,) = [job["state"] for job in jobs(rest) if job["jid"] == new[0]["jid"]]
-    assert state in ("CANCELLING", "CANCELED")
-    assert not (out / "dataset.json").exists()
+    with converting(scenes, out, [*flags, "--parallelism=1"]) as job:
+        interrupt(job, out)
+    (state,) = [job["state"] for job in jobs(rest) if job["jid"] not in before]
+    assert state == "CANCELED"
 
 
 def test_from_bucket_to_bucket(flink_cluster, s3, scenes, tmp_path, monkeypatch):  # noqa: F811
