@@ -28,6 +28,9 @@ _FAILURES = {
     "there, as the runner's machines see that address",
     r"ConnectException|Job server is not|UNAVAILABLE": "the job server at {server} cannot reach its "
     "cluster, or has ended: look at its log, start the cluster, and run the same command again",
+    r"InvalidClassException: org\.apache\.beam": "the job server at {server} has another Beam than the "
+    "cluster that it submits to: put the jar of this very job server into Flink's lib/ "
+    "(docs/flink.md)",
     r"Insufficient number of network buffers": "Flink has too few network buffers: set "
     "taskmanager.network.sort-shuffle.min-buffers: 64 (docs/flink.md)",
     r"SparkContext was shut down|masters are unresponsive": "Spark's master is not there, or has "

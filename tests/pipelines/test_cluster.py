@@ -60,6 +60,8 @@ def test_a_job_server_that_is_not_there():
         ("Only one SparkContext should be running in this JVM", "runs another job"),
         ("ModuleNotFoundError: No module named 'scenefeed'", "a worker has no scenefeed"),
         ("IOException: Insufficient number of network buffers: required 512", "min-buffers"),
+        ("java.io.InvalidClassException: org.apache.beam.runners.flink.ImpulseInputFormat; local "
+         "class incompatible", "127.0.0.1:9 has another Beam than the cluster"),
         ("ValueError: of ours", ""),
     ],
 )  # fmt: skip
