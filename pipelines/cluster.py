@@ -103,6 +103,18 @@ def explain(text: str, options: PipelineOptions) -> str:
     return ""
 
 
+def where_to_look(options: PipelineOptions) -> str:
+    """What may be wrong with a job of which nothing is seen; "" where no cluster of Beam's
+    portable runners has it."""
+    portable = options.view_as(PortableOptions)
+    if not (portable.job_endpoint or portable.environment_type):
+        return ""
+    words = "it waits for its turn, or its workers do not come up: look at the cluster's log"
+    if portable.environment_type != "EXTERNAL":
+        return words
+    return f"{words} and at that of the worker pool ({portable.environment_config})"
+
+
 def cancel(result: Any, options: PipelineOptions) -> None:
     """Ends a job that would go on without us.
 

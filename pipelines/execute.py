@@ -8,13 +8,13 @@ from typing import Any
 
 def execute(run: Any, options: Any, build: Any, scenes: int) -> dict[str, Any]:
     from ..transforms.storage import path_of
-    from . import convert, results, runner
-    from .progress import progress
+    from . import cluster, convert, results, runner
+    from .progress import progress, silence_told
 
     out = path_of(run.out)
     results.begin(run)
     try:
-        with progress(run, scenes):
+        with progress(run, scenes), silence_told(run, cluster.where_to_look(options)):
             runner.run(build, options)
     except BaseException:
         with contextlib.suppress(Exception):  # why the job failed is what counts

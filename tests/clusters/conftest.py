@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.engines.processes import Cluster
 from tests.conftest import ROOT, scenefeed
 
 TOOLS = {"flink": ("java", "mvn"), "spark": ("java", "mvn"), "prism": ("go",)}
@@ -28,6 +29,9 @@ class LocalCluster:
         self.engine, self.folder = engine, folder
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.env = {**os.environ, "PATH": path, "LOCAL_CLUSTER": str(folder)}
+
+    def stop(self, name: str) -> None:
+        Cluster(self.folder, self.folder).stop(name)
 
     def run(self, *args: str) -> str:
         command = [str(ROOT / "deploy" / "local-cluster"), *args]
@@ -116,7 +120,7 @@ def interrupt(job: subprocess.Popen[str], out: Path) -> None:
     """Ctrl-C: the command says one line, and no worker writes on."""
     job.send_signal(signal.SIGINT)
     assert job.wait(60) == 130
-    (line,) = [x for x in job.stderr if x.startswith("scenefeed")]
+    *_, line = [x for x in job.stderr if x.startswith("scenefeed")]
     assert "interrupted: the same command goes on from here" in line
     time.sleep(2)  # for what a worker was about to rename
     left = sorted(out.rglob("*"))

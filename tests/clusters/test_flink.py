@@ -5,12 +5,14 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import urllib.request
 
 import pytest
 
 from tests.clusters.conftest import LocalCluster, converting, fingerprint, interrupt
-from tests.conftest import ROOT, scenefeed
+from tests.conftest import ROOT, errors, scenefeed
 from tests.deploy.docs import doc_commands, run
 from tests.storage.conftest import s3  # noqa: F401 - a fixture
 
@@ -76,6 +78,76 @@ def test_an_interrupt_cancels_the_job(flink_cluster, flags, scenes, tmp_path):
         interrupt(job, out)
     (state,) = [job["state"] for job in jobs(rest) if job["jid"] not in before]
     assert state == "CANCELED"
+
+
+def test_no_worker_pool(flink_cluster, flags, scenes, tmp_path):
+    """Told once Flink has used up its restarts."""
+    flink_cluster.stop("worker-pool")
+    out = tmp_path / "out"
+    done = scenefeed(
+        "convert", "--config", scenes, "--output", out, *flags, "--parallelism=1", code=1,
+        seconds=300,
+    )  # fmt: skip
+    (line,) = errors(done)
+    address = next(f for f in flags if f.startswith("--environment_config=")).split("=")[1]
+    assert f"no workers answer at --environment_config {address}: start a worker pool" in line
+    assert not (out / "dataset.json").exists()
+
+
+# A site's own start-up file: as if a package were not installed.
+HIDDEN = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r} and "-c" in sys.orig_argv:  # workers, not the pool that starts them
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@pytest.fixture
+def pool_without(flink_cluster, tmp_path):
+    """Another worker pool, whose workers lack a package."""
+
+    def start(name):
+        (tmp_path / "sitecustomize.py").write_text(HIDDEN.format(name=name))
+        flink_cluster.stop("worker-pool")
+        cluster = LocalCluster("flink", flink_cluster.folder)
+        cluster.env["PYTHONPATH"] = str(tmp_path)
+        return cluster.up()
+
+    yield start
+    flink_cluster.stop("worker-pool")
+
+
+def test_workers_without_scenefeed(pool_without, scenes, tmp_path):
+    flags, out = pool_without("scenefeed"), tmp_path / "out"
+    done = scenefeed(
+        "convert", "--config", scenes, "--output", out, *flags, "--parallelism=1", code=1,
+        seconds=300,
+    )  # fmt: skip
+    (line,) = errors(done)
+    assert "a worker has no scenefeed: install the version that this command is of" in line
+    assert not (out / "dataset.json").exists()
+
+
+def test_workers_that_do_not_come_up(pool_without, scenes, tmp_path):
+    """Flink waits for ever; the command says where to look."""
+    flags, out = pool_without("apache_beam"), tmp_path / "out"
+    job = subprocess.Popen(
+        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
+         "--output", out, *flags, "--parallelism=1"], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = next(x for x in job.stderr if x.startswith("scenefeed"))
+        assert "nothing for 180 s: it waits for its turn, or its workers do not come up" in line
+        assert job.poll() is None
+        job.send_signal(signal.SIGINT)
+        assert job.wait(60) == 130
+    finally:
+        job.kill()
 
 
 def test_from_bucket_to_bucket(flink_cluster, s3, scenes, tmp_path, monkeypatch):  # noqa: F811
