@@ -14,6 +14,7 @@ import pytest
 from tests.clusters.conftest import LocalCluster, converting, fingerprint, interrupt
 from tests.conftest import ROOT, errors, scenefeed
 from tests.deploy.docs import doc_commands, run
+from tests.end_to_end.test_real_scenes import YAML
 from tests.storage.conftest import s3  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -148,6 +149,17 @@ def test_workers_that_do_not_come_up(pool_without, scenes, tmp_path):
         assert job.wait(60) == 130
     finally:
         job.kill()
+
+
+def test_real_scenes(flags, data, tmp_path):
+    """The flood chips, as tests/end_to_end converts them on one machine."""
+    (tmp_path / "floods.yaml").write_text(YAML.format(data=data))
+    for name, options in (("flink", [*flags, "--parallelism=2"]), ("direct", [])):
+        scenefeed(
+            "convert", "--config", tmp_path / "floods.yaml", "--output", tmp_path / name, *options
+        )
+    assert metrics(tmp_path / "flink")["scenes"] == {"done": 7, "reused": 0, "failed": 0}
+    assert fingerprint(tmp_path / "flink") == fingerprint(tmp_path / "direct")
 
 
 def test_from_bucket_to_bucket(flink_cluster, s3, scenes, tmp_path, monkeypatch):  # noqa: F811
