@@ -13,10 +13,10 @@ import numpy as np
 from ..transforms.baking import Baking
 from ..transforms.staging import StagedScene, columns
 from ..transforms.storage import path_of
-from . import results, runner, statistics
+from . import cluster, results, runner, statistics
 from .arguments import write_json
 from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
-from .progress import progress
+from .progress import progress, silence_told
 from .results import Run
 from .summary import conclude
 
@@ -66,7 +66,7 @@ def write_dataset(
 def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
     results.begin(job)
     try:
-        with progress(job, scenes):
+        with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
             runner.run(build, options)
     except BaseException:
         with contextlib.suppress(Exception):  # why the job failed is what counts

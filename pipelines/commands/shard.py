@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     statistics.check_function(config, args.normalize)
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))
-    paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
+    paths = [("dataset", str(out)), *(("stage file", s.path) for s in scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
