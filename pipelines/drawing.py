@@ -30,7 +30,7 @@ _ALPHA = 0.45
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _IGNORED = "#9a9a9a"
 
-Limits = Sequence[tuple[float, float]]
+Limits = Sequence[tuple[float, float] | None]
 Fill = float | Sequence[float] | None
 
 
