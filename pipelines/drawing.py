@@ -56,7 +56,8 @@ def stretch(
     """An image as colours, uint8 (H, W, 3).
 
     One band is grey. Two are red and green, and blue is their difference (in decibels, so for
-    SAR their ratio). Photographs (bytes named red, green and blue) stay as they are.
+    SAR their ratio). An image of three bands of bytes is taken for a photograph: its bands are
+    stretched alike, so that colours stay.
 
     Args:
       image: (H, W, C), any dtype.
@@ -66,9 +67,6 @@ def stretch(
     """
     chosen = list(colour_bands(bands, image.shape[-1]) if chosen is None else chosen)
     names = [bands[i] if bands else "" for i in chosen]
-    photograph = tuple(name.lower() for name in names) == _NATURAL[0] and image.dtype == np.uint8
-    if photograph and not limits and not scale:
-        return np.ascontiguousarray(image[..., chosen])
     fills = np.broadcast_to(np.array(np.nan if fill is None else fill, float), image.shape[-1:])
     layers = [
         _values(image[..., i], name, fills[i], limits[i] if limits else None, scale)
@@ -76,6 +74,9 @@ def stretch(
     ]
     if len(layers) == 1:
         layers *= 3
+    elif image.dtype == np.uint8 and image.shape[-1] == 3 and not limits:
+        every = np.concatenate([values[~np.isnan(values)] for values, _ in layers])
+        layers = [(values, percentile_limits(every)) for values, _ in layers]
     elif len(layers) == 2:
         (one, _), (other, _) = layers
         layers.append((one - other, None))
@@ -170,8 +171,8 @@ def legend(
 
 def class_colour(value: int) -> str:
     """A class's colour, the same wherever it is drawn."""
-    if 0 <= value - 1 < len(_PALETTE):
-        return _PALETTE[value - 1]
+    if 0 <= value < len(_PALETTE):
+        return _PALETTE[value]
     # Turns of the golden ratio lie far from each other, however many there are.
     rgb = colorsys.hsv_to_rgb(value * 0.6180339887 % 1, 0.65, 0.85)
     return "#" + "".join(f"{round(255 * x):02x}" for x in rgb)
@@ -182,18 +183,20 @@ def overlay(
 ) -> np.ndarray:
     """A picture tinted by a mask's classes, uint8 (H, W, 3); what is ignored is striped grey.
 
+    Under a tint the picture is grey: false colours would mix with it.
+
     Args:
       rgb: uint8 (H, W, 3).
       mask: (H, W), class ids.
       ignore: ids that mean "do not learn from this".
       names: of classes, by id.
     """
-    out = rgb.astype(np.float32)
+    out, under = rgb.astype(np.float32), rgb.mean(axis=-1, dtype=np.float32)
     rows, cols = np.indices(mask.shape)
     stripes = (rows + cols) // max(1, mask.shape[0] // 64) % 4 < 2
     for value, _, colour in legend(mask, ignore, names):
         if colour:
             where = (mask == value) & (stripes if value in ignore else True)
             tint = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
-            out[where] = (1 - _ALPHA) * out[where] + _ALPHA * tint
+            out[where] = (1 - _ALPHA) * under[where, None] + _ALPHA * tint
     return np.rint(out).astype(np.uint8)

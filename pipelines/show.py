@@ -128,7 +128,6 @@ class Painter:
                 _draw_mask(axis, title, record[masks[0]], feature, colours)
             else:
                 _draw_picture(axis, title, colours)
-        figure.get_layout_engine().execute(figure)
         return figure
 
 
@@ -150,9 +149,10 @@ def save(figure: Any, path: str | Path) -> None:
 def _figure(panels: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
-    across = min(panels, max(2, math.ceil(math.sqrt(panels * 1.4))))
+    across = panels if panels <= 4 else math.ceil(math.sqrt(panels * 1.4))
     down = -(-panels // across)
     figure = Figure(figsize=(_INCHES * across, (_INCHES + 0.55) * down + 0.3), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
     axes = list(np.atleast_1d(figure.subplots(down, across)).ravel())
     for axis in axes:
         axis.set_axis_off()
@@ -182,7 +182,9 @@ def _draw_mask(
     shares = {v: float((mask == v).mean()) for v in np.unique(mask).tolist()}
     found = drawing.legend(mask, feature.ignore, feature.names)
     handles = [
-        Patch(facecolor=colour or "none", edgecolor="#555", label=f"{name} {shares[value]:.0%}")
+        Patch(
+            facecolor=colour or "none", edgecolor="#555", label=f"{name} {_percent(shares[value])}"
+        )
         for value, name, colour in found[:8]
     ]
     shown = axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=6,
@@ -205,13 +207,22 @@ def _range(band: np.ndarray, fill: float) -> str:
     """A band's least and greatest valid value, in words."""
     if band.dtype.kind == "c":
         band = np.abs(band)
-    known = band[np.isfinite(band) & (band != fill)] if band.size else band
-    lost = 1 - known.size / band.size
-    words = f"all hold the fill value {fill:g}" if not known.size else (
-        f"{known.min():.4g}, constant" if known.min() == known.max()
-        else f"{known.min():.4g} to {known.max():.4g}"
-    )  # fmt: skip
-    return words + (f", {lost:.1%} fill" if 0 < lost < 1 else "")
+    finite = band[np.isfinite(band)]
+    known = finite[finite != fill]
+    if known.size:
+        low, high = known.min(), known.max()
+        words = [f"{low:.4g}, constant" if low == high else f"{low:.4g} to {high:.4g}"]
+    else:
+        words = ["no valid value"]
+    if finite.size > known.size:
+        words.append(f"{_percent(1 - known.size / finite.size)} are {fill:g}")
+    if band.size > finite.size:
+        words.append(f"{_percent(1 - finite.size / band.size)} not finite")
+    return ", ".join(words)
+
+
+def _percent(share: float) -> str:
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _words(value: Any, feature: Feature) -> str:
