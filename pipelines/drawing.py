@@ -196,7 +196,9 @@ def overlay(
     stripes = (rows + cols) // max(1, mask.shape[0] // 64) % 4 < 2
     for value, _, colour in legend(mask, ignore, names):
         if colour:
-            where = (mask == value) & (stripes if value in ignore else True)
+            where = mask == value
+            out[where] = under[where, None]
+            where &= stripes if value in ignore else True
             tint = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
-            out[where] = (1 - _ALPHA) * under[where, None] + _ALPHA * tint
+            out[where] = (1 - _ALPHA) * out[where] + _ALPHA * tint
     return np.rint(out).astype(np.uint8)

@@ -69,7 +69,7 @@ class Mosaic:
         self.size = int(DatasetSpec.load(out).features["image"].shape[0])
         self.where = scene_of(read_scenes(out), scene_id).where
         self.nodata = default_nodata(self.dtype) if nodata is None else nodata
-        if self.dtype.kind in "iu" and np.asarray(self.nodata).astype(self.dtype) != self.nodata:
+        if not real and self.nodata not in range(np.iinfo(dtype).min, np.iinfo(dtype).max + 1):
             raise ConfigError(f"nodata {self.nodata:g} does not fit {dtype}: choose another")
         self._path, self._bands, self._names, self._scene = Path(path), bands, names, scene_id
         self._stack = contextlib.ExitStack()
@@ -176,7 +176,7 @@ class Mosaic:
     def _finish(self) -> None:
         done = self._folder / self._path.name
         raster_copy(
-            self._folder / "values.tif", done, driver="COG", compress="DEFLATE", predictor="YES",
+            self._folder / "values.tif", done, driver="COG", compress="DEFLATE", level=1, predictor="YES",
             overview_resampling="AVERAGE" if self.mode == "mean" else "NEAREST",
             bigtiff="IF_SAFER", num_threads="ALL_CPUS",
         )  # fmt: skip
