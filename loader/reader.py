@@ -159,7 +159,7 @@ class Reader:
 
     def of_scene(self, scene_id: str) -> np.ndarray:
         """The split's records of one scene by row, then column, int64 (N,); empty where it has
-        none. Reads every record's key, once."""
+        none. The first call reads every record's key, and keeps 24 bytes of each."""
         if self._keys is None:
             self._keys = self.columns(["scene_id", "row", "col"])
         own = np.flatnonzero(self._keys["scene_id"] == scene_id)

@@ -21,6 +21,8 @@ from . import drawing
 
 MOST_BANDS = 12
 """Panels of bands in one picture; the others are left out, and the picture says so."""
+MOST_PATCHES = 200
+"""Patches in one sheet."""
 _MOST_CLASSES = 64  # a mask of more values is a measurement
 _INCHES, _DPI = 2.6, 110
 
@@ -148,11 +150,12 @@ def save(figure: Any, path: str | Path) -> None:
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     across = panels if panels <= 4 else math.ceil(math.sqrt(panels * 1.4))
     down = -(-panels // across)
-    figure = Figure(figsize=(_INCHES * across, (_INCHES + 0.55) * down + 0.3), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)
+    size = _INCHES * across, (_INCHES + 0.55) * down + 0.3
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.08))
     axes = list(np.atleast_1d(figure.subplots(down, across)).ravel())
     for axis in axes:
         axis.set_axis_off()

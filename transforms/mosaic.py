@@ -18,7 +18,7 @@ from rasterio.shutil import copy as raster_copy
 from rasterio.windows import Window
 
 from ..loader.spec import DatasetSpec
-from .errors import DISK_ERRORS, ConfigError, JobError, describe
+from .errors import ConfigError, JobError, describe
 from .georeference import Georeference
 from .locating import read_scenes, scene_of
 from .rasters import gdal_environment
@@ -72,18 +72,18 @@ class Mosaic:
         if not real and self.nodata not in range(np.iinfo(dtype).min, np.iinfo(dtype).max + 1):
             raise ConfigError(f"nodata {self.nodata:g} does not fit {dtype}: choose another")
         self._path, self._bands, self._names, self._scene = Path(path), bands, names, scene_id
-        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Mosaic:
-        with self._writing():
+        with self._writing(), contextlib.ExitStack() as stack:
             hidden = tempfile.TemporaryDirectory(
                 prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent
             )
-            self._folder = Path(self._stack.enter_context(hidden))
-            self._stack.enter_context(gdal_environment())
+            self._folder = Path(stack.enter_context(hidden))
+            stack.enter_context(gdal_environment())
             self._raster = self._open("values.tif", self.dtype, self.nodata)
             if self.mode == "mean":
                 self._seen = self._open("counts.tif", np.dtype(np.uint16), 0)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: Any, *error: object) -> None:
@@ -187,13 +187,10 @@ class Mosaic:
         try:
             yield
         except (OSError, rasterio.errors.RasterioError) as e:
-            full = getattr(e, "errno", None) in DISK_ERRORS
-            hint = (
-                "make room"
-                if full
-                else "is there room for the scene's pixels, and may it be written?"
-            )
-            raise JobError(f"{self._path}: cannot be written ({describe(e)}): {hint}") from e
+            raise JobError(
+                f"{self._path}: cannot be written ({describe(e)}): choose another path, or make room "
+                "there for the scene's pixels"
+            ) from e
 
 
 def place(raster: Any, where: Georeference) -> None:

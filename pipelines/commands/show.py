@@ -27,10 +27,12 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.errors import ConfigError
     from ..locate import record_place
-    from ..show import Painter, save
+    from ..show import MOST_PATCHES, Painter, save
 
     if not (args.index or args.key):
         raise ConfigError("show: give --index N, or --key scene/row/column")
+    if len(args.index) + len(args.key) > MOST_PATCHES:
+        raise ConfigError(f"show: a sheet has at most {MOST_PATCHES} patches: name fewer")
     painter = Painter(args.output, [b for b in args.bands.split(",") if b], args.stretch == "split")
     places = [(args.split, index) for index in args.index]
     places += [record_place(args.output, key) for key in args.key]

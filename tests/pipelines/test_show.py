@@ -248,6 +248,7 @@ def test_a_stretch_by_the_split_takes_its_quantiles(small_dataset, tmp_path):
     [
         ([], 2, "give --index N, or --key"),
         (["--index", "99"], 1, "no record 99 in split train: it has"),
+        (["--index", *["0"] * 201], 2, "a sheet has at most 200 patches"),
         (["--key", "aa/0/0"], 1, "no scene 'aa'"),
         (["--key", "a/0/1"], 1, "did you mean a/0/0?"),
         (["--index", "0", "--bands", "nir"], 2, "--bands: no band 'nir': there are VV, VH"),
