@@ -6,8 +6,8 @@
     for value, name, colour in legend(mask, ignore, names): ...
 
 ``fill`` (a number, one a band, or None) is what invalid values hold: they, NaN and infinities
-decide nothing, and are black. ``limits`` ((low, high) a band, in the image's own units, such as a
-split's quantiles) gives patches of one sheet one stretch; without it each is stretched by its own
+decide nothing, and are black. ``limits`` ((low, high) or None a band, of values as they are stored,
+such as a split's quantiles) gives patches of one sheet one stretch; without it each is stretched by its own
 2nd and 98th percentile. ``scale`` is the image feature's (factor, offset).
 """
 
@@ -74,12 +74,12 @@ def stretch(
     ]
     if len(layers) == 1:
         layers *= 3
+    elif len(layers) == 2:
+        (one, _), (other, _) = layers
+        layers.append((one - other, (np.nan, np.nan)))
     elif image.dtype == np.uint8 and image.shape[-1] == 3 and not limits:
         every = np.concatenate([values[~np.isnan(values)] for values, _ in layers])
         layers = [(values, percentile_limits(every)) for values, _ in layers]
-    elif len(layers) == 2:
-        (one, _), (other, _) = layers
-        layers.append((one - other, None))
     return np.stack([_bytes(values, ends) for values, ends in layers], axis=-1)
 
 
@@ -94,19 +94,21 @@ def grey(
 def _values(
     band: np.ndarray, name: str, fill: float, limits: tuple[float, float] | None,
     scale: Sequence[float],
-) -> tuple[np.ndarray, tuple[float, float] | None]:  # fmt: skip
-    """A band as float64 with NaN where it is invalid, and its limits; SAR's power in decibels."""
+) -> tuple[np.ndarray, tuple[float, float]]:  # fmt: skip
+    """A band as float64 with NaN where it is invalid, and its limits, NaN for none; SAR's power in
+    decibels."""
     with np.errstate(all="ignore"):
         lost = (band == float(fill)) | ~np.isfinite(band)
         real = np.abs(band) if _complex(band) else band
         values = np.where(lost, np.nan, real.astype(np.float64))
+        ends = np.array([np.nan, np.nan] if limits is None else limits, float)
         if scale:
-            values = values * scale[0] + scale[1]
-        # What has values below 0 is in decibels already.
-        if _complex(band) or (_RADAR.search(name) and not (values < 0).any()):
-            values = _decibels(values)
-            limits = None if limits is None else tuple(_decibels(np.array(limits, float)).tolist())
-    return values, limits
+            values, ends = (x * scale[0] + scale[1] for x in (values, ends))
+        # What goes below 0 is in decibels already.
+        below = (values < 0).any() or (ends < 0).any()
+        if _complex(band) or (_RADAR.search(name) and not below):
+            values, ends = _decibels(values), _decibels(ends)
+    return values, (float(ends[0]), float(ends[1]))
 
 
 def _complex(band: np.ndarray) -> bool:
@@ -117,10 +119,10 @@ def _decibels(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.where(power > 0, power, np.nan))
 
 
-def _bytes(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+def _bytes(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Values as 0 to 255 between limits; a band of one value is the middle grey, NaN is black."""
     known = ~np.isnan(values)
-    if limits is None or not np.isfinite(limits).all():
+    if not np.isfinite(limits).all():
         limits = percentile_limits(values[known])
     low, high = limits
     if not high > low:

@@ -82,6 +82,8 @@ def _read(
             f"{path}: row {rows.shape}, col {cols.shape} and values {values.shape}: give as many "
             "of each"
         )
+    if not (rows.dtype.kind in "iu" and cols.dtype.kind in "iu"):
+        raise ConfigError(f"{path}: row and col are whole numbers, not {rows.dtype}, {cols.dtype}")
     if "scene_id" in found:
         own = np.broadcast_to(found["scene_id"].astype(str), rows.shape) == scene_id
         rows, cols, values = rows[own], cols[own], values[own]

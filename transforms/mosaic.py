@@ -60,6 +60,8 @@ class Mosaic:
         names: Sequence[str] = (),
     ):  # fmt: skip
         self.dtype = np.dtype(dtype)
+        if self.dtype.kind not in "fiu" or self.dtype == np.float16:
+            raise ConfigError(f"dtype {dtype}: give float32, float64 or an integer")
         real = self.dtype.kind == "f"
         self.mode = mode or ("mean" if real else "last")
         if self.mode not in MODES or (self.mode == "mean" and not real):

@@ -87,9 +87,14 @@ def test_limits_give_two_patches_one_stretch():
     assert shown == [128, 255]
     power = drawing.stretch(np.full((4, 4, 1), 10.0), ["VV"], limits=[(1.0, 100.0)])
     assert power[0, 0, 0] == 128
-    # 40 stored, x 0.5 and + (-10), is 10.
-    packed = drawing.stretch(np.full((4, 4, 1), 40, np.uint8), limits=[(0, 20)], scale=(0.5, -10))
+    stored = np.full((4, 4, 1), 40, np.uint8)
+    packed = drawing.stretch(stored, limits=[(20, 60)], scale=(0.5, -10))
     assert packed[0, 0, 0] == 128
+    # A bright patch of a split in decibels, which has no value below 0 itself.
+    bright = drawing.stretch(np.full((4, 4, 1), 5.0), ["VV"], limits=[(-25.0, 5.0)])
+    assert bright[0, 0, 0] == 255
+    mixed = drawing.stretch(np.full((4, 4, 2), 5.0), limits=[(0.0, 10.0), None])
+    assert mixed[0, 0].tolist() == [128, 128, 128]
 
 
 def test_photographs_keep_their_colours():
@@ -97,6 +102,7 @@ def test_photographs_keep_their_colours():
     shown = drawing.stretch(photo.astype(np.uint8)[None])
     assert np.array_equal(shown[..., 1], shown[..., 2])
     assert len(np.unique(shown[..., 0])) > 50
+    assert drawing.stretch(photo.astype(np.uint8)[None], chosen=[2, 0]).shape == (1, 64, 3)
 
 
 def test_red_green_and_blue_are_found_by_name():

@@ -210,6 +210,7 @@ def test_a_prediction_that_breaks_off_leaves_the_older_map(tmp_path):
     ("options", "words"),
     [
         ({"dtype": "uint8", "mode": "mean"}, "mean (of floats), last or max"),
+        ({"dtype": "bool"}, "dtype bool: give float32"),
         ({"mode": "median"}, "mean (of floats), last or max"),
         ({"bands": 2, "names": ["a"]}, "1 names for 2 bands"),
         ({"dtype": "uint8", "nodata": -1}, "nodata -1 does not fit uint8"),
@@ -302,6 +303,7 @@ def predictions(converted, tmp_path_factory):
     np.save(folder / "a.npy", found["image"][own][order])
     np.savez(folder / "none.npz", row=row, col=col)
     np.savez(folder / "odd.npz", row=row, col=col[1:], values=found["image"])
+    np.savez(folder / "text.npz", row=ids, col=col, values=found["image"])
     np.save(folder / "short.npy", found["image"][:3])
     np.save(folder / "text.npy", np.full(own.sum(), "water"))
     np.save(folder / "objects.npy", np.array([{}, {}], object), allow_pickle=True)
@@ -335,6 +337,7 @@ def test_the_command_takes_ids_and_chooses_their_dtype(converted, predictions, t
     [
         ("aa", "a.npy", 1, "no scene 'aa' among 2: did you mean a?"),
         ("b", "none.npz", 2, "none.npz: has no values"),
+        ("b", "text.npz", 2, "row and col are whole numbers"),
         ("b", "odd.npz", 2, "give as many of each"),
         (
             "a",
