@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..transforms.storage import path_of
 from . import convert, results, runner, statistics
 from .arguments import write_json
+from .metadata import forget, write_metadata
 from .progress import progress
 from .results import Run
 from .summary import conclude
@@ -39,15 +41,19 @@ def write_dataset(
     write_json(json, metrics)
     code = conclude(out, metrics, max_failed)
     if metrics["status"] == "complete":
-        if config.statistics.wanted:
-            staged = convert.staged_scenes(out)
-            statistics.say(out, statistics.compute(out, config, staged, options))
+        try:
+            if config.statistics.wanted:
+                staged = convert.staged_scenes(out)
+                statistics.say(out, statistics.compute(out, config, staged, options))
+        finally:
+            describe(out)
         if drop_stage:
             results.drop_stage(job, convert.read_scenes(out))
     return code
 
 
 def _execute(job: Run, options: Any, build: Callable[[Any], None], scenes: int) -> dict[str, Any]:
+    forget(path_of(job.out))
     results.begin(job)
     try:
         with progress(job, scenes):
@@ -58,3 +64,9 @@ def _execute(job: Run, options: Any, build: Callable[[Any], None], scenes: int) 
         raise
     results.remove_temporaries(job)  # those of workers that were killed
     return convert.read_metrics(path_of(job.out))
+
+
+def describe(out: Path) -> None:
+    """Writes what other tools read of a dataset, and says what it left as it was."""
+    for name in write_metadata(out):
+        print(f"note     {out / name} was written by somebody else, and stays as it is")
