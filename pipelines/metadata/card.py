@@ -107,15 +107,22 @@ def _bands(spec: DatasetSpec, statistics: Mapping[str, Any]) -> Iterator[str]:
 
 def _band(name: str, unit: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (found[k] for k in ("mean", "std", "min", "max"))
-    return name, unit, *(_number(n) for n in numbers), f"{found['invalid']:.2%}"
+    return name, unit, *(_number(n) for n in numbers), _share(found["invalid"])
 
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.6g}"
 
 
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2%}"
+
+
 def _labels(statistics: Mapping[str, Any]) -> Iterator[str]:
-    for label, found in statistics.get("labels", {}).items():
+    labels = statistics.get("labels", {})
+    if labels:
+        yield "## Labels"
+    for label, found in labels.items():
         yield f"### {md(label)}"
         if found["kind"] == "value":
             keys = ("count", "mean", "std", "min", "max")
@@ -123,7 +130,7 @@ def _labels(statistics: Mapping[str, Any]) -> Iterator[str]:
             continue
         names, total = found["names"], sum(found["counts"].values()) or 1
         yield table(["class", "name", "count", "share"], (
-            (i, names[int(i)] if 0 <= int(i) < len(names) else "", f"{n:,}", f"{n / total:.2%}")
+            (i, names[int(i)] if 0 <= int(i) < len(names) else "", f"{n:,}", _share(n / total))
             for i, n in found["counts"].items()
         ))  # fmt: skip
         if found["absent"]:

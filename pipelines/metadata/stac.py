@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from rasterio.crs import CRS
 
 from ...loader.spec import DatasetSpec
@@ -56,19 +57,19 @@ def files(
         "links": [],
         "assets": dict(_assets(spec)),
     }
-    found = {COLLECTION: collection}
+    found = {}
     if items:
         link = {"rel": "items", "href": f"./{ITEMS}", "type": "application/geo+json"}
         collection["links"].append(link)
-        found[ITEMS] = {"type": "FeatureCollection", "description": made(spec), "features": items}
-    return {name: document(value) for name, value in found.items()}
+        lines = ",\n".join(orjson.dumps(item).decode() for item in items)
+        head = orjson.dumps({"type": "FeatureCollection", "description": made(spec)}).decode()
+        found[ITEMS] = f'{head[:-1]},"features":[\n{lines}\n]}}\n'
+    return found | {COLLECTION: document(collection)}
 
 
 def _outlines(scenes: Sequence[Mapping[str, Any]]) -> list[np.ndarray | None]:
     """Each scene's outline, (points, 2) of longitude and latitude, or None where it has no place.
-
-    Longitudes pass 180 rather than leap to -180. Scenes of one CRS are transformed at once.
-    """
+    Scenes of one CRS are transformed at once."""
     t = np.arange(_SIDE) / _SIDE
     cols = np.concatenate([0 * t, t, 0 * t + 1, 1 - t])
     rows = np.concatenate([t, 0 * t + 1, 1 - t, 0 * t])
@@ -83,23 +84,30 @@ def _outlines(scenes: Sequence[Mapping[str, Any]]) -> list[np.ndarray | None]:
     found: list[np.ndarray | None] = [None] * len(scenes)
     for crs, members in by_crs.items():
         xs, ys = (np.concatenate([corners[i][axis] for i in members]) for axis in (0, 1))
-        lonlat = np.stack(transform_points(crs, "EPSG:4326", xs, ys), axis=-1)
-        for i, outline in zip(members, lonlat.reshape(len(members), -1, 2), strict=True):
-            if np.isfinite(outline).all() and (np.abs(outline) <= (540, 90)).all():
-                found[i] = _unwrapped(outline)
+        lons, lats = (
+            x.reshape(len(members), -1) for x in transform_points(crs, "EPSG:4326", xs, ys)
+        )
+        known = np.isfinite(lons + lats).all(axis=1) & (np.abs(lats) <= 90).all(axis=1)
+        for i, lon, lat in zip(np.array(members)[known], lons[known], lats[known], strict=True):
+            found[i] = _ring(lon, lat)
     return found
 
 
-def _unwrapped(outline: np.ndarray) -> np.ndarray:
-    """With longitudes that go on past 180; round a pole, all that lies poleward of the outline."""
-    lon, lat = outline.T
-    lon = np.unwrap(np.append(lon, lon[0]), period=360)
-    if abs(lon[-1] - lon[0]) > 180:
-        pole = 90 if lat.mean() > 0 else -90
-        near = lat.min() if pole > 0 else lat.max()
-        return np.array([[-180, near], [180, near], [180, pole], [-180, pole]]).round(_DEGREES)
-    lon = lon[:-1] - 360 * np.floor((lon.min() + 180) / 360)
-    return np.stack([lon, lat], axis=-1).round(_DEGREES)
+def _ring(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """An outline, counterclockwise, with longitudes that go on past 180. Round a pole it is all
+    that lies poleward."""
+    closed = np.append(lon, lon[0])
+    if np.abs(np.diff(closed)).max() > 180:
+        closed = np.unwrap(closed, period=360)
+        if abs(closed[-1] - closed[0]) > 180:
+            south, north = (lat.min(), 90) if lat.mean() > 0 else (-90, lat.max())
+            box = [[-180, south], [180, south], [180, north], [-180, north]]
+            return np.array(box).round(_DEGREES)
+        lon = closed[:-1]
+        lon = lon - 360 * np.floor((lon.min() + 180) / 360)
+    turn = lon[:-1] @ lat[1:] - lon[1:] @ lat[:-1] + lon[-1] * lat[0] - lon[0] * lat[-1]
+    ring = np.stack([lon, lat], axis=-1).round(_DEGREES)
+    return ring if turn > 0 else ring[::-1]
 
 
 def _bbox(outline: np.ndarray) -> list[float]:
@@ -116,11 +124,8 @@ def _whole(boxes: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _geometry(outline: np.ndarray) -> dict[str, Any]:
-    """A polygon, counterclockwise; two of them where longitude 180 cuts it."""
-    x, y = outline.T
-    if (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0:
-        outline = outline[::-1]
-    if x.max() <= 180:
+    """A polygon; two of them where longitude 180 cuts it."""
+    if outline[:, 0].max() <= 180:
         ring = outline.tolist()
         return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
     from shapely import affinity, box, geometry, make_valid

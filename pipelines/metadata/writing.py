@@ -10,11 +10,10 @@ from typing import Any
 from ...loader.spec import FILE_NAME, DatasetSpec
 from ...transforms.errors import JobError, describe
 from ...transforms.storage import path_of, remove, write_text
-from ..results import METRICS, SCENES
+from ..results import METRICS, SCENES, STATISTICS
 from . import card, croissant, schema, stac, tfds
 from .words import MADE
 
-STATISTICS = "statistics.json"
 FILES = (
     card.FILE, croissant.FILE, schema.FILE, stac.COLLECTION, stac.ITEMS, tfds.FEATURES, tfds.INFO,
 )  # fmt: skip
@@ -61,7 +60,7 @@ def documents(out: Path) -> dict[str, str]:
     lines = (out / SCENES).read_text() if (out / SCENES).exists() else ""
     scenes = [json.loads(line) for line in lines.splitlines()]
     metrics, statistics = _read(out / METRICS), _read(out / STATISTICS)
-    if statistics.get("dataset") != spec.fingerprint:
+    if statistics.get("inputs") != spec.inputs:
         statistics = {}  # of another dataset, which stood here before
     return {
         **tfds.files(spec),

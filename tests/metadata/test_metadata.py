@@ -191,7 +191,7 @@ def test_statistics_are_told(odd, tmp_path):
     band = {"count": 9, "invalid": 0.125, "mean": -3.25, "std": 2.0, "min": -9.0, "max": 1.5}
     empty = {"count": 0, "invalid": 1.0, "mean": None, "std": None, "min": None, "max": None}
     statistics = {
-        "dataset": DatasetSpec.load(odd).fingerprint, "split": "train",
+        "inputs": DatasetSpec.load(odd).inputs, "split": "train",
         "warnings": ["band VH: <nothing> | valid"], "bands": {"VV": band, "VH": empty},
         "labels": {
             "kind": {"kind": "class", "counts": {"0": 3, "1": 1}, "names": ["ice", "ship", "sea"],
@@ -211,7 +211,7 @@ def test_statistics_are_told(odd, tmp_path):
     bands = document(copy / "collection.json")["bands"]
     assert bands[0]["statistics"] == {"minimum": -9.0, "maximum": 1.5, "mean": -3.25, "stddev": 2.0}
     assert "statistics" not in bands[1]
-    statistics["dataset"] = "another"
+    statistics["inputs"] = "another"
     (copy / "statistics.json").write_text(json.dumps(statistics))
     write_metadata(copy)
     assert "-3.25" not in (copy / "README.md").read_text()
