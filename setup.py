@@ -6,6 +6,7 @@ setup(
     packages=[
         "scenefeed.pipelines",
         "scenefeed.pipelines.commands",
+        "scenefeed.pipelines.metadata",
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",
