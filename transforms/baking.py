@@ -31,5 +31,5 @@ class Baking:
         if "low" in rows:
             np.clip(found, rows["low"], rows["high"], out=found)
         found -= rows["offset"]
-        found /= rows["scale"]
+        found *= 1 / rows["scale"]  # as the graph does
         return found.tobytes()
