@@ -8,10 +8,11 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..arguments import Parser
-from . import check, convert, shard, stats, synth, verify
+from . import check, convert, report, shard, stats, synth, verify
 
 COMMANDS: dict[str, ModuleType] = {
     "convert": convert, "shard": shard, "stats": stats, "verify": verify, "check": check, "synth": synth,
+    "report": report,
 }  # fmt: skip
 # Those that take Beam's flags too.
 BEAM = frozenset(k for k, command in COMMANDS.items() if getattr(command, "BEAM", False))

@@ -31,6 +31,7 @@ class Gathered:
       spec: the dataset.
       facts: what ``--json`` writes: numbers and texts alone.
       places: where the scenes are.
+      patches: scene to split to how many of its patches.
       corners: split to scene to its patches' (rows, columns); None where they were not read.
       sheets: pictures; ``sheets_left`` more had no room.
       limits: of the bands that pictures show.
@@ -39,6 +40,7 @@ class Gathered:
     spec: DatasetSpec
     facts: dict[str, Any]
     places: Places
+    patches: dict[str, dict[str, int]]
     corners: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] | None
     sheets: list[Sheet]
     sheets_left: int
@@ -54,14 +56,14 @@ def gather(out: Path) -> Gathered:
     spec = DatasetSpec.load(str(out))
     records = Records(out, spec)
     statistics, notes = _statistics(out, spec)
-    metrics = _json(out / METRICS)
+    metrics, scenes = _json(out / METRICS), _lines(out / SCENES)
     columns = records.columns()
     corners = None if columns is None else {k: by_scene(c) for k, c in columns.items()}
     facts: dict[str, Any] = {
         "name": spec.name, "fingerprint": spec.fingerprint, "inputs": spec.inputs,
         "created_by": spec.created_by, "config": spec.config,
         "features": {k: f.to_json() for k, f in spec.features.items()},
-        "splits": _splits(spec), "scenes": _scenes(out), "errors": _errors(out),
+        "splits": _splits(spec), "scenes": _scenes(scenes), "errors": _errors(out),
         "conversion": _conversion(metrics), "tallies": metrics.get("tallies", {}),
         "patches": metrics.get("patches", {}), "versions": metrics.get("versions", {}),
         "duplicates": {
@@ -80,7 +82,9 @@ def gather(out: Path) -> Gathered:
         *notes, *(statistics or {}).get("warnings", []), *_warnings(facts, empty),
     ]  # fmt: skip
     kept, left = joined(sheets)
-    return Gathered(spec, facts, find_places(out / SCENES), corners, kept, left, limits)
+    patches = {s["id"]: {k: s["patches"].get(k, 0) for k in spec.splits} for s in scenes}
+    places = find_places(out / SCENES)
+    return Gathered(spec, facts, places, patches, corners, kept, left, limits)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -124,8 +128,7 @@ def _splits(spec: DatasetSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scenes(out: Path) -> dict[str, Any]:
-    lines = _lines(out / SCENES)
+def _scenes(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "count": len(lines),
         "bytes": sum(s.get("file_bytes", 0) for s in lines),

@@ -1,0 +1,126 @@
+"""Pictures of patches for contact sheets: the image, and what lies over it, apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...loader.spec import DatasetSpec
+from ..drawing import legend, overlay, stretch
+from .distributions import fills
+from .sheets import Picture, Sheet, shown_bands
+from .style import data_uri
+
+BUDGET = 4 << 20  # bytes of all pictures, as text in the page
+_QUALITY = 88
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One picture of a sheet: ``over`` is "" where nothing lies over the image."""
+
+    image: str
+    over: str
+    width: int
+    height: int
+    alt: str
+    place: str
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A sheet as a page shows it; ``key`` has the classes that lie over it: (name, colour)."""
+
+    id: str
+    title: str
+    kind: str
+    label: str
+    cells: Sequence[Cell]
+    key: Sequence[tuple[str, str]]
+
+
+def draw(
+    sheets: list[Sheet], spec: DatasetSpec, limits: list[tuple[float, float]]
+) -> list[Drawn]:  # fmt: skip
+    """All sheets, in ``BUDGET`` bytes: each gets its share, and shows as many as fit."""
+    left, drawn = BUDGET, []
+    for i, sheet in enumerate(sheets):
+        room = left // (len(sheets) - i)
+        cells: list[Cell] = []
+        for picture in sheet.pictures:
+            cell = _cell(picture, spec, limits, sheet.kind == "class")
+            room -= len(cell.image) + len(cell.over)
+            if room < 0 and cells:
+                break
+            cells.append(cell)
+        left -= sum(len(c.image) + len(c.over) for c in cells)
+        drawn.append(
+            Drawn(f"sheet-{i}", sheet.title, sheet.kind, sheet.label, cells, _key(sheet, spec))
+        )
+    return drawn
+
+
+def _cell(
+    picture: Picture, spec: DatasetSpec, limits: list[tuple[float, float]], of_class: bool
+) -> Cell:  # fmt: skip
+    image, chosen = spec.features["image"], shown_bands(spec)
+    names = [image.bands[i] if image.bands else "" for i in chosen]
+    photograph = image.dtype == "uint8" and [n.lower() for n in names] == ["red", "green", "blue"]
+    fill = [float(fills(spec.config, image.shape[-1])[i]) for i in chosen]
+    colours = stretch(
+        picture.image, names, fill=None if photograph else fill,
+        limits=None if photograph else limits, scale=image.scale,
+    )  # fmt: skip
+    over = ""
+    if picture.mask is not None:
+        feature = spec.features[picture.label]
+        over = _png(_layer(picture.mask, feature.ignore, feature.names))
+    place = f"{picture.scene}, row {picture.row}, column {picture.col}"
+    note = f"{picture.split}{', ' if picture.note else ''}{picture.note}" if of_class else picture.note
+    height, width = colours.shape[:2]
+    return Cell(
+        _jpeg(colours), over, width, height, f"Patch of {place}{f': {note}' if note else ''}",
+        place, note,
+    )  # fmt: skip
+
+
+def _layer(mask: np.ndarray, ignore: Sequence[int], names: Sequence[str]) -> np.ndarray:
+    """What ``overlay`` lays over any picture, with transparency, uint8 (H, W, 4)."""
+    black, white = (
+        overlay(np.full((*mask.shape, 3), v, np.uint8), mask, ignore, names).astype(np.float32)
+        for v in (0, 255)
+    )
+    alpha = 1 - (white - black).mean(axis=-1, keepdims=True) / 255
+    tint = np.where(alpha > 0.01, black / np.maximum(alpha, 0.01), 0)
+    return np.rint(np.concatenate([tint.clip(0, 255), 255 * alpha], axis=-1)).astype(np.uint8)
+
+
+def _key(sheet: Sheet, spec: DatasetSpec) -> list[tuple[str, str]]:
+    """The classes that lie over a sheet's pictures."""
+    if not sheet.label:
+        return []
+    feature = spec.features[sheet.label]
+    masks = [p.mask for p in sheet.pictures if p.mask is not None]
+    values = np.unique(np.concatenate([m.ravel() for m in masks])) if masks else np.empty(0)
+    return [(name, colour) for _, name, colour in legend(values, feature.ignore, feature.names)]
+
+
+def _jpeg(colours: np.ndarray) -> str:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(colours).save(out, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return data_uri(out.getvalue(), "image/jpeg")
+
+
+def _png(layer: np.ndarray) -> str:
+    from PIL import Image
+
+    out = io.BytesIO()
+    # Few colours: a palette takes a tenth of the bytes.
+    Image.fromarray(layer, "RGBA").quantize(64, Image.Quantize.FASTOCTREE).save(out, "PNG")
+    return data_uri(out.getvalue(), "image/png")
