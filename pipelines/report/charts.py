@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .style import (
-    COLOURS, DASHES, GREY, MARKERS, Figure, Table, canvas, megabytes, number, shown, svg,
+    COLOURS, DASHES, GREY, MARKERS, Figure, Table, canvas, legend, megabytes, number, shown, svg,
 )  # fmt: skip
 
 _BARS = 24  # classes, reasons: the rest are in tables
@@ -16,8 +16,8 @@ _HEAVY = 0.9  # a share of all values in three bins asks for a logarithmic axis
 
 def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: list[str]) -> Figure:
     """Values of one band or label, a line a split."""
-    width, height = 320, 210
-    figure, axes = canvas(width, height)
+    width, height = 320, 200
+    figure, axes = canvas(width, height, left=52)
     drawn = {k: r for k, r in rows.items() if (r.get("histogram") or {}).get("edges")}
     shares: dict[str, np.ndarray] = {}
     for split, row in drawn.items():
@@ -32,10 +32,11 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
     heavy = any(np.sort(s)[-3:].sum() > _HEAVY for s in shares.values())
     if shares and heavy:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0e}" if v < 1e-3 else f"{v:g}")
     axes.set_ylabel("share of values" + (", log" if heavy else ""))
     axes.locator_params(axis="x", nbins=5)
     if shares:
-        axes.legend(frameon=False, loc="best")
+        axes.legend(frameon=False, loc="upper right")
     else:
         axes.text(0.5, 0.5, "no valid value", transform=axes.transAxes, ha="center", color=GREY)
     said = [
@@ -76,7 +77,7 @@ def classes(
         for k, r in rows.items()
     }
     drawn = ids[:_BARS]
-    width, height = 460, 70 + len(drawn) * (8 + 11 * len(rows))
+    width, height = 460, 80 + len(drawn) * (8 + 11 * len(rows))
     figure, axes = canvas(width, height)
     thick = 0.8 / max(1, len(rows))
     at = np.arange(len(drawn))
@@ -91,9 +92,7 @@ def classes(
     axes.xaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
     axes.locator_params(axis="x", nbins=5)
     axes.invert_yaxis()
-    if rows:
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18 * 130 / height),
-                    ncols=3)  # fmt: skip
+    legend(figure)
     weights = next((r["weights"] for r in rows.values() if r.get("weights")), {})
     table = Table(
         f"{unit.capitalize()} of each class of {label}",
@@ -137,18 +136,22 @@ def stages(conversion: dict[str, Any]) -> Figure | None:
     figure, axes = canvas(width, height)
     target = conversion["target_each"] if rated else None
     slow = [bool(target and v < target) for v in values]
-    bars = axes.barh(range(len(steps)), values, 0.7,
-                     color=[COLOURS[1] if s else COLOURS[0] for s in slow])  # fmt: skip
-    axes.bar_label(bars, [f"{v:,.3g}" for v in values], padding=3, fontsize=8)
+    # Points: an axis without 0 makes lengths lie.
+    axes.scatter(values, range(len(steps)), 36, [COLOURS[1] if s else COLOURS[0] for s in slow])
+    for i, v in enumerate(values):
+        axes.annotate(f"{_brief(v)}", (v, i), (7, 0), textcoords="offset points", va="center")
+    axes.grid(True, axis="y")
+    axes.set_ylim(-0.6, len(steps) - 0.4)
     axes.set_yticks(range(len(steps)), [shown(k) for k in steps])
     axes.invert_yaxis()
     if rated:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.7g}")
         axes.set_xlim(min([v for v in values if v] + [target or 1]) / 3, max(values) * 5)
     if target:
         axes.axvline(target, color="#000000", lw=1, ls=(0, (4, 2)))
     axes.set_xlabel("MB of source a second of a worker, log" if rated else "seconds of workers")
-    said = ", ".join(f"{k} {v:,.3g}" for k, v in zip(steps, values, strict=True))
+    said = ", ".join(f"{k} {_brief(v)}" for k, v in zip(steps, values, strict=True))
     caption = "Seconds of workers in each stage." if not rated else (
         "MB of source that one worker takes through each stage in a second"
         + (f"; the dashed line is the target's share, {target:.3g} MB/s: the slowest stage "
@@ -165,6 +168,10 @@ def stages(conversion: dict[str, Any]) -> Figure | None:
             for (k, s), v in zip(steps.items(), values, strict=True)
         ]), title="Stages",
     )  # fmt: skip
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def shards(splits: dict[str, Any]) -> Figure | None:

@@ -26,12 +26,12 @@ def land_and_lakes(box: Box) -> tuple[list[np.ndarray], list[np.ndarray]] | None
     span = max(east - west, north - south)
     resolution = "c" if span > 90 else "l" if span > 20 else "i"
     data = (folder / f"gshhs_{resolution}.dat").read_bytes()
-    # What is smaller than half a thousandth of the map is a dot (a degree is about 111 km).
-    least = (span * 111 / 2000) ** 2
+    # What is smaller than this is a dot, and lakes much like ink (a degree is about 111 km).
+    least = {"1": (span * 111 / 2000) ** 2, "2": (span * 111 / 200) ** 2}
     found: dict[bool, list[Any]] = {True: [], False: []}
     for line in (folder / f"gshhsmeta_{resolution}.dat").read_text().splitlines():
         level, area, points, bottom, top, offset = line.split()[:6]
-        if float(area) >= least and float(bottom) <= north and float(top) >= south:
+        if float(area) >= least.get(level, least["1"]) and float(bottom) <= north and float(top) >= south:
             ring = np.frombuffer(data, "<f4", 2 * int(points), int(offset)).reshape(-1, 2)
             found[level != "2"] += _within(ring.astype(np.float64), box, span)
     return found[True], found[False]

@@ -11,7 +11,7 @@ from matplotlib.collections import PolyCollection
 from .coast import SOURCE, Box, land_and_lakes
 from .gather import Gathered
 from .style import (
-    COLOURS, GREY, LAND, MARKERS, WATER, Figure, Table, canvas, number, shown, svg,
+    COLOURS, GREY, LAND, MARKERS, WATER, Figure, Table, canvas, legend, number, shown, svg,
 )  # fmt: skip
 
 SEVERAL, NONE = "several splits", "no patches"
@@ -38,7 +38,7 @@ def overview(gathered: Gathered) -> Figure | None:
     many = len(centres) > _VECTORS
     colours = {k: COLOURS[i % len(COLOURS)] for i, k in enumerate(splits)}
     colours |= {SEVERAL: "#444444", NONE: GREY}
-    marks = {k: MARKERS[i % len(MARKERS)] for i, k in enumerate([*splits, SEVERAL, NONE])}
+    marks = {k: MARKERS[i % len(MARKERS)] for i, k in enumerate(splits)} | {SEVERAL: "D", NONE: "X"}
     for kind in (k for k in marks if k in kinds.values()):
         chosen = [name for name in places.outlines if kinds[name] == kind]
         outlines = [places.outlines[name] for name in chosen]
@@ -56,7 +56,7 @@ def overview(gathered: Gathered) -> Figure | None:
     )  # fmt: skip
     axes.grid(True)
     axes.set_axisbelow(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    legend(figure)
     counted = Counter(kinds[name] for name in places.outlines)
     west, south = centres.min(axis=0)
     east, north = centres.max(axis=0)
@@ -87,10 +87,10 @@ def _view(points: np.ndarray) -> tuple[Box, float]:
     low, high = points.min(axis=0), points.max(axis=0)
     middle = (low + high) / 2
     aspect = 1 / max(0.1, np.cos(np.radians(np.clip(middle[1], -80, 80))))
-    # At least two degrees, so that there is something to know the place by.
-    half = np.maximum((high - low) * 0.58, [aspect, 1])
-    half[1] = max(half[1], half[0] / aspect * 0.45)
-    half[0] = max(half[0], half[1] * aspect * 0.7)
+    # At least ten degrees, so that there is something to know the place by.
+    half = np.maximum((high - low) * 0.58, [5 * aspect, 5])
+    half[1] = max(half[1], half[0] / aspect * 0.5)
+    half[0] = max(half[0], half[1] * aspect * 1.3)
     south, north = max(-90, middle[1] - half[1]), min(90, middle[1] + half[1])
     return (middle[0] - half[0], south, middle[0] + half[0], north), aspect
 
@@ -160,7 +160,7 @@ def _layout(gathered: Gathered, scene: str, i: int, splits: list[str]) -> Figure
     axes.set(aspect=aspect)
     axes.locator_params(nbins=3)
     axes.ticklabel_format(style="plain", useOffset=False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
+    legend(figure)
     system = _system(grid.crs) if placed else "pixels (columns, rows): no georeference"
     thinned = f"; at most {PATCHES:,} of a split are drawn" if any(
         len(s.get(scene, ((),))[0]) > PATCHES for s in (gathered.corners or {}).values()
@@ -177,7 +177,8 @@ def _layout(gathered: Gathered, scene: str, i: int, splits: list[str]) -> Figure
 
 def _system(wkt: str) -> str:
     found = re.search(r'"([^"]*)"', wkt)
-    return found[1] if found else "map coordinates"
+    unnamed = found is None or found[1] in ("", "unnamed", "unknown")
+    return "coordinates of an unnamed system" if unnamed else f"coordinates in {found[1]}"
 
 
 def _degrees(lon: float, lat: float) -> str:

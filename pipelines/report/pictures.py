@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...loader.spec import DatasetSpec
+from ...loader.spec import DatasetSpec, Feature
 from ..drawing import legend, overlay, stretch
 from .distributions import fills
 from .sheets import Picture, Sheet, shown_bands
@@ -27,6 +27,7 @@ class Cell:
     width: int
     height: int
     alt: str
+    scene: str
     place: str
     note: str
 
@@ -52,7 +53,7 @@ def draw(
         room = left // (len(sheets) - i)
         cells: list[Cell] = []
         for picture in sheet.pictures:
-            cell = _cell(picture, spec, limits, sheet.kind == "class")
+            cell = _cell(picture, sheet, spec, limits)
             room -= len(cell.image) + len(cell.over)
             if room < 0 and cells:
                 break
@@ -65,7 +66,7 @@ def draw(
 
 
 def _cell(
-    picture: Picture, spec: DatasetSpec, limits: list[tuple[float, float]], of_class: bool
+    picture: Picture, sheet: Sheet, spec: DatasetSpec, limits: list[tuple[float, float]]
 ) -> Cell:  # fmt: skip
     image, chosen = spec.features["image"], shown_bands(spec)
     names = [image.bands[i] if image.bands else "" for i in chosen]
@@ -78,25 +79,34 @@ def _cell(
     over = ""
     if picture.mask is not None:
         feature = spec.features[picture.label]
-        over = _png(_layer(picture.mask, feature.ignore, feature.names))
+        over = _png(_layer(picture.mask, feature, sheet.only))
     place = f"{picture.scene}, row {picture.row}, column {picture.col}"
-    note = f"{picture.split}{', ' if picture.note else ''}{picture.note}" if of_class else picture.note
+    said = [picture.split, picture.note] if sheet.kind == "class" else [picture.note]
+    note = ", ".join(filter(None, said))
     height, width = colours.shape[:2]
     return Cell(
         _jpeg(colours), over, width, height, f"Patch of {place}{f': {note}' if note else ''}",
-        place, note,
+        picture.scene, f"{picture.row}, {picture.col}", note,
     )  # fmt: skip
 
 
-def _layer(mask: np.ndarray, ignore: Sequence[int], names: Sequence[str]) -> np.ndarray:
+def _layer(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
     """What ``overlay`` lays over any picture, with transparency, uint8 (H, W, 4)."""
     black, white = (
-        overlay(np.full((*mask.shape, 3), v, np.uint8), mask, ignore, names).astype(np.float32)
+        overlay(
+            np.full((*mask.shape, 3), v, np.uint8), mask, feature.ignore, feature.names
+        ).astype(np.float32)
         for v in (0, 255)
-    )
+    )  # fmt: skip
     alpha = 1 - (white - black).mean(axis=-1, keepdims=True) / 255
     tint = np.where(alpha > 0.01, black / np.maximum(alpha, 0.01), 0)
+    alpha[_clear(mask, feature, only)] = 0
     return np.rint(np.concatenate([tint.clip(0, 255), 255 * alpha], axis=-1)).astype(np.uint8)
+
+
+def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
+    """Where a mask lies over nothing: all but one class; else, of two classes, the first."""
+    return mask != only if only is not None else (mask == 0) & (len(feature.names) == 2)
 
 
 def _key(sheet: Sheet, spec: DatasetSpec) -> list[tuple[str, str]]:
@@ -106,7 +116,12 @@ def _key(sheet: Sheet, spec: DatasetSpec) -> list[tuple[str, str]]:
     feature = spec.features[sheet.label]
     masks = [p.mask for p in sheet.pictures if p.mask is not None]
     values = np.unique(np.concatenate([m.ravel() for m in masks])) if masks else np.empty(0)
-    return [(name, colour) for _, name, colour in legend(values, feature.ignore, feature.names)]
+    clear = dict(zip(values.tolist(), _clear(values, feature, sheet.only).tolist(), strict=True))
+    found = [
+        (name, "" if clear[value] else colour)
+        for value, name, colour in legend(values, feature.ignore, feature.names)
+    ]
+    return found if sheet.only is None else [x for x in found if x[1]]
 
 
 def _jpeg(colours: np.ndarray) -> str:

@@ -32,12 +32,21 @@ class Picture:
 
 @dataclasses.dataclass
 class Sheet:
-    """Pictures under one heading; ``label`` names the mask that lies over them, or is ""."""
+    """Pictures under one heading.
+
+    Attributes:
+      title: the split, or label and class.
+      kind: split or class.
+      label: the mask that lies over them, or "".
+      pictures: by hash; of a class, those nearest to half of it.
+      only: the one class of the mask that is shown; None for all.
+    """
 
     title: str
     kind: str
     label: str
     pictures: list[Picture]
+    only: int | None = None
 
 
 def shown_bands(spec: DatasetSpec) -> list[int]:
@@ -61,15 +70,16 @@ def pick(split: str, sample: dict[str, np.ndarray], spec: DatasetSpec) -> list[S
             continue
         for value in classes(feature, values):
             share = (values == value).reshape(count, -1).mean(axis=1)
-            # The most of it first; of equals, the first by hash.
-            best = np.argsort(-share, kind="stable")[:OF_CLASS]
-            over = label if feature.kind == "mask" else first
+            # Half of a patch shows the class's borders; of equals, the first by hash.
+            best = np.argsort(np.where(share, abs(share - 0.5), 1), kind="stable")[:OF_CLASS]
+            over = label if feature.kind == "mask" else ""
             pictures = [
                 _picture(split, sample, i, spec, over, f"{share[i]:.0%}" if values.ndim > 1 else "")
                 for i in best.tolist() if share[i]
             ]  # fmt: skip
             title = f"{label}: {class_name(feature, value)}"
-            sheets.append(Sheet(title, "class", over, pictures))
+            only = value if feature.kind == "mask" else None
+            sheets.append(Sheet(title, "class", over, pictures, only))
     return sheets
 
 
@@ -86,7 +96,8 @@ def joined(parts: list[list[Sheet]]) -> tuple[list[Sheet], int]:
     by_class: dict[tuple[str, str], Sheet] = {}
     for sheet in (s for sheets in parts for s in sheets[1:]):
         found = by_class.setdefault(
-            (sheet.title, sheet.label), Sheet(sheet.title, "class", sheet.label, [])
+            (sheet.title, sheet.label),
+            Sheet(sheet.title, "class", sheet.label, [], sheet.only),
         )
         found.pictures += sheet.pictures
     kept = splits[:SPLITS] + list(by_class.values())[:CLASSES]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 # Okabe and Ito, "Color Universal Design", 2008: those that stand out from white by 3 to 1, first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-MARKERS = "os^DvP*"
+MARKERS = "os^vP*p"
 GREY, LAND, WATER = "#767676", "#e9e6dd", "#ffffff"
 _PX = 96  # pixels an inch, as CSS has it
 
@@ -65,10 +65,22 @@ class Figure:
     title: str = ""
 
 
-def canvas(width: int, height: int) -> tuple[Any, Any]:
-    """A figure of CSS pixels, and its axes."""
-    figure = Canvas(figsize=(width / _PX, height / _PX), layout="constrained")
-    return figure, figure.subplots()
+def canvas(width: int, height: int, left: int = 0) -> tuple[Any, Any]:
+    """A figure of CSS pixels, and its axes; with a margin for what stands ``left`` of them, all
+    margins are fixed, which draws in half the time."""
+    figure = Canvas(
+        figsize=(width / _PX, height / _PX), layout=None if left else "constrained"
+    )  # fmt: skip
+    if not left:
+        return figure, figure.subplots()
+    box = (left / width, 26 / height, 1 - (left + 8) / width, 1 - 34 / height)
+    return figure, figure.add_axes(box)
+
+
+def legend(figure: Any) -> None:
+    """A legend below all of a figure's axes."""
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 
 def svg(figure: Any) -> str:
