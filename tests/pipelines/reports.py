@@ -89,7 +89,7 @@ def hostile(folder: Path) -> Path:
         for i, n in enumerate(HOSTILE)
     ]
     letters = [
-        {"scene": n, "file": f"{n}.tif", "window": None, "step": "read", "reason": f"{SCRIPT} in {n}"}
+        {"scene": n, "file": f"{n}.tif", "window": None, "step": "read", "reason": f"<i>no</i> {n}"}
         for n in HOSTILE
     ]
     return write(folder, features, records, scenes, name=SCRIPT, labels=("mask",), errors=letters,
