@@ -6,6 +6,7 @@ setup(
     packages=[
         "scenefeed.pipelines",
         "scenefeed.pipelines.commands",
+        "scenefeed.pipelines.report",
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",
@@ -16,5 +17,8 @@ setup(
         "scenefeed.transforms": "transforms",
         "scenefeed.loader": "loader",
     },
-    package_data={"scenefeed.loader": ["py.typed"]},
+    package_data={
+        "scenefeed.loader": ["py.typed"],
+        "scenefeed.pipelines.report": ["page.html", "page.css"],
+    },
 )

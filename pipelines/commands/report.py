@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
-    from ...loader.storage import is_remote
     from ...transforms.errors import ConfigError
+
+    for name in ("jinja2", "matplotlib"):
+        if not importlib.util.find_spec(name):
+            raise ConfigError(f"{name} is not installed: pip install 'scenefeed[convert,report]'")
+    from ...loader.storage import is_remote
     from ...transforms.storage import path_of
     from ..report import write_report
 
