@@ -17,7 +17,7 @@ _HEAVY = 0.9  # a share of all values in three bins asks for a logarithmic axis
 def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: list[str]) -> Figure:
     """Values of one band or label, a line a split."""
     width, height = 320, 200
-    figure, axes = canvas(width, height, left=52)
+    figure, axes = canvas(width, height, left=60)
     drawn = {k: r for k, r in rows.items() if (r.get("histogram") or {}).get("edges")}
     shares: dict[str, np.ndarray] = {}
     for split, row in drawn.items():
@@ -162,9 +162,9 @@ def stages(conversion: dict[str, Any]) -> Figure | None:
         f"{'Rate' if rated else 'Seconds'} of each stage: {said}"
         + (f"; target {target:.3g}." if target else "."),
         caption,
-        Table("Stages", ["stage", "seconds of workers", "MB/s of source", "target, MB/s", ""], [
+        Table("Stages", ["stage", "seconds of workers", "MB/s of source", "target, MB/s", "met"], [
             [k, number(s["worker_seconds"]), number(s["mb_per_s"]), number(target),
-             "" if target is None else "below" if v < target else "met"]
+             "" if target is None else "no" if v < target else "yes"]
             for (k, s), v in zip(steps.items(), values, strict=True)
         ]), title="Stages",
     )  # fmt: skip
@@ -181,17 +181,20 @@ def shards(splits: dict[str, Any]) -> Figure | None:
         return None
     width, height = 460, 90 + 34 * len(held)
     figure, axes = canvas(width, height)
+    unit = next((u for u in (1e9, 1e6, 1e3) if max(max(v) for v in held.values()) >= u), 1)
     for i, (split, sizes) in enumerate(held.items()):
         j = list(splits).index(split)
         spread = (np.arange(len(sizes)) * 0.618 % 1 - 0.5) * 0.5 if len(sizes) > 1 else [0.0]
         axes.scatter(
-            np.array(sizes) / 1e6, i + np.array(spread), s=22, alpha=0.75, lw=0,
+            np.array(sizes) / unit, i + np.array(spread), s=22, alpha=0.75, lw=0,
             c=COLOURS[j % len(COLOURS)], marker=MARKERS[j % len(MARKERS)],
             rasterized=len(sizes) > 1500,
         )  # fmt: skip
     axes.set_yticks(range(len(held)), [f"{shown(k)} ({len(v):,})" for k, v in held.items()])
-    axes.set(xlabel="MB a shard", ylim=(len(held) - 0.4, -0.6))
-    axes.set_xlim(0, 1.1 * max(max(v) for v in held.values()) / 1e6)
+    name = {1e9: "GB", 1e6: "MB", 1e3: "kB", 1: "bytes"}[unit]
+    axes.set(xlabel=f"{name} a shard", ylim=(len(held) - 0.4, -0.6))
+    axes.set_xlim(0, 1.1 * max(max(v) for v in held.values()) / unit)
+    axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
     rows = [
         [k, number(len(v)), megabytes(min(v)), megabytes(float(np.median(v))), megabytes(max(v)),
@@ -224,7 +227,7 @@ def dead_letters(errors: list[dict[str, Any]]) -> Figure | None:
     return Figure(
         "errors", svg(figure), width, height, f"Dead letters by reason. {said}.",
         "Numbered as in the table; reasons that differ in names and numbers alone are one.",
-        Table("Dead letters by step and reason", ["", "step", "scenes", "reason", "such as"], [
+        Table("Dead letters by step and reason", ["number", "step", "scenes", "reason", "such as"], [
             [str(i + 1), e["step"], number(e["count"]), e["reason"], ", ".join(e["scenes"])]
             for i, e in enumerate(errors[:100])
         ]), title="Dead letters",

@@ -61,11 +61,15 @@ def has_bins(described: Described) -> bool:
 
 
 def bins(values: np.ndarray) -> np.ndarray:
-    """Edges (BINS + 1,) for what a picture should show: the values' range, without far outliers
-    such as nodata that no header declares."""
+    """Edges of at most BINS bins for what a picture should show: the values' range, without far
+    outliers such as nodata that no header declares."""
     low, high = np.quantile(values, [0.001, 0.999])
     margin = 0.1 * (high - low)
     low, high = max(values.min(), low - margin), min(values.max(), high + margin)
+    if (values == np.rint(values)).all():  # as many whole numbers in each bin
+        low, high = np.floor(low), np.ceil(high)
+        width = np.ceil((high - low + 1) / BINS)
+        return np.arange(low - 0.5, high + width, width)
     if not high > low:
         low, high = low - 0.5, low + 0.5
     return np.linspace(low, high, BINS + 1)

@@ -170,7 +170,7 @@ def _layout(gathered: Gathered, scene: str, i: int, splits: list[str]) -> Figure
         f"layout-{i}", svg(figure), width, _height(figure),
         f"Patches of scene {scene} by split: {counts}.",
         f"Patches by split; {system}{thinned}.",
-        Table("Patches of the scene", ["split", "patches", "least x", "least y", "most x", "most y"], rows),
+        Table(f"Patches of scene {scene}", ["split", "patches", "least x", "least y", "most x", "most y"], rows),
         title=scene,
     )  # fmt: skip
 
