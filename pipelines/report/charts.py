@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from .style import (
-    COLOURS, DASHES, GREY, MARKERS, Figure, Table, canvas, legend, megabytes, number, shown, svg,
+    COLOURS,
+    DASHES,
+    GREY,
+    MARKERS,
+    Figure,
+    Table,
+    canvas,
+    legend,
+    megabytes,
+    number,
+    shown,
+    svg,
 )  # fmt: skip
 
 _BARS = 24  # classes, reasons: the rest are in tables
@@ -26,7 +38,9 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
         i = splits.index(split)
         colour = COLOURS[i % len(COLOURS)]
         edges = row["histogram"]["edges"]
-        axes.stairs(share, edges, color=colour, lw=1.4, ls=DASHES[i % len(DASHES)], label=shown(split))
+        axes.stairs(
+            share, edges, color=colour, lw=1.4, ls=DASHES[i % len(DASHES)], label=shown(split)
+        )
         if len(shares) == 1:
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.12)
     heavy = any(np.sort(s)[-3:].sum() > _HEAVY for s in shares.values())
@@ -57,7 +71,7 @@ def _bins(title: str, drawn: dict[str, dict[str, Any]]) -> Table:
     alike = [k for k, r in drawn.items() if r["histogram"]["edges"] == edges]
     rows = [
         [number(low), number(high), *(number(drawn[k]["histogram"]["counts"][i]) for k in alike)]
-        for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for i, (low, high) in enumerate(itertools.pairwise(edges))
     ]
     return Table(f"Histogram of {title}: values in each bin", ["from", "to", *alike], rows)
 
@@ -93,7 +107,7 @@ def classes(
     axes.locator_params(axis="x", nbins=5)
     axes.invert_yaxis()
     legend(figure)
-    weights = next((r["weights"] for r in rows.values() if r.get("weights")), {})
+    weights: dict[str, Any] = next((r["weights"] for r in rows.values() if r.get("weights")), {})
     table = Table(
         f"{unit.capitalize()} of each class of {label}",
         ["class", *(h for k in rows for h in (k, f"{k}, share")), *(["weight"] if weights else [])],

@@ -31,7 +31,11 @@ def land_and_lakes(box: Box) -> tuple[list[np.ndarray], list[np.ndarray]] | None
     found: dict[bool, list[Any]] = {True: [], False: []}
     for line in (folder / f"gshhsmeta_{resolution}.dat").read_text().splitlines():
         level, area, points, bottom, top, offset = line.split()[:6]
-        if float(area) >= least.get(level, least["1"]) and float(bottom) <= north and float(top) >= south:
+        if (
+            float(area) >= least.get(level, least["1"])
+            and float(bottom) <= north
+            and float(top) >= south
+        ):
             ring = np.frombuffer(data, "<f4", 2 * int(points), int(offset)).reshape(-1, 2)
             found[level != "2"] += _within(ring.astype(np.float64), box, span)
     return found[True], found[False]
@@ -45,7 +49,7 @@ def _within(ring: np.ndarray, box: Box, span: float) -> list[np.ndarray]:
     for turn in (-360, 0, 360):
         low, high = ring[:, 0].min() + turn, ring[:, 0].max() + turn
         if len(ring) > 3 and low <= box[2] and high >= box[0]:
-            clipped = shapely.clip_by_rect(shapely.polygons(ring + [turn, 0]), *box)
+            clipped = shapely.clip_by_rect(shapely.polygons(ring + np.array([turn, 0])), *box)
             plain = shapely.simplify(clipped, span / 1500)
             parts += [
                 shapely.get_coordinates(shapely.get_exterior_ring(p))

@@ -22,7 +22,7 @@ def fills(config: dict[str, Any], count: int) -> np.ndarray:
     return np.concatenate([given, np.full(count, given[-1])])[:count]
 
 
-def valid(image: np.ndarray, fill: np.ndarray) -> np.ndarray:
+def valid(image: np.ndarray, fill: np.ndarray) -> Any:
     """Which values (..., C) are taken as valid. Records do not say: a float that is the fill value
     is not, and an integer where all bands of its pixel are."""
     if image.dtype.kind in "iu":

@@ -277,9 +277,7 @@ def _warnings(facts: dict[str, Any], empty: list[str]) -> list[str]:
         count = sum(e["count"] for e in facts["errors"])
         said.append(f"{count:,} scenes failed: see the dead letters")
     if facts["duplicates"]["scenes"]:
-        said.append(
-            f"{len(facts['duplicates']['scenes']):,} groups of scenes hold the same images"
-        )
+        said.append(f"{len(facts['duplicates']['scenes']):,} groups of scenes hold the same images")
     return said
 
 

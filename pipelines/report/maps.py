@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import PolyCollection
@@ -11,7 +12,18 @@ from matplotlib.collections import PolyCollection
 from .coast import SOURCE, Box, land_and_lakes
 from .gather import Gathered
 from .style import (
-    COLOURS, GREY, LAND, MARKERS, WATER, Figure, Table, canvas, legend, number, shown, svg,
+    COLOURS,
+    GREY,
+    LAND,
+    MARKERS,
+    WATER,
+    Figure,
+    Table,
+    canvas,
+    legend,
+    number,
+    shown,
+    svg,
 )  # fmt: skip
 
 SEVERAL, NONE = "several splits", "no patches"
@@ -104,7 +116,13 @@ def _scenes_table(gathered: Gathered, kinds: dict[str, str]) -> Table:
         for name in names
     ]  # fmt: skip
     more = f" (the first {_ROWS} of {len(centres):,})" if len(centres) > _ROWS else ""
-    head = ["scene", "longitude", "latitude", "split", *(f"patches, {k}" for k in gathered.spec.splits)]
+    head = [
+        "scene",
+        "longitude",
+        "latitude",
+        "split",
+        *(f"patches, {k}" for k in gathered.spec.splits),
+    ]
     return Table(f"Centres of scenes, degrees{more}", head, rows)
 
 
@@ -145,15 +163,17 @@ def _layout(gathered: Gathered, scene: str, i: int, splits: list[str]) -> Figure
         colour = COLOURS[number_of % len(COLOURS)]
         squares = place(corners[..., 0], corners[..., 1])
         axes.add_collection(PolyCollection(
-            squares, facecolors=colour, edgecolors="white", lw=0.4, alpha=0.8,
+            list(squares), facecolors=colour, edgecolors="white", lw=0.4, alpha=0.8,
             label=shown(split), rasterized=len(squares) > _VECTORS,
         ))  # fmt: skip
         lows, highs = squares.min(axis=(0, 1)), squares.max(axis=(0, 1))
         rows.append([split, number(len(found[0])), *(number(float(v)) for v in (*lows, *highs))])
-    border = place(np.array([0, grid.width, grid.width, 0]), np.array([0, 0, grid.height, grid.height]))
+    border = place(
+        np.array([0, grid.width, grid.width, 0]), np.array([0, 0, grid.height, grid.height])
+    )
     axes.add_collection(PolyCollection([border], facecolors="none", edgecolors=GREY, lw=1))
     axes.autoscale_view()
-    if placed and '"Latitude"' in grid.crs or placed and grid.crs.startswith("GEOG"):
+    if (placed and '"Latitude"' in grid.crs) or (placed and grid.crs.startswith("GEOG")):
         aspect = 1 / max(0.1, np.cos(np.radians(np.clip(border[:, 1].mean(), -80, 80))))
     elif not placed:
         axes.invert_yaxis()
@@ -177,8 +197,9 @@ def _layout(gathered: Gathered, scene: str, i: int, splits: list[str]) -> Figure
 
 def _system(wkt: str) -> str:
     found = re.search(r'"([^"]*)"', wkt)
-    unnamed = found is None or found[1] in ("", "unnamed", "unknown")
-    return "coordinates of an unnamed system" if unnamed else f"coordinates in {found[1]}"
+    if found is None or found[1] in ("", "unnamed", "unknown"):
+        return "coordinates of an unnamed system"
+    return f"coordinates in {found[1]}"
 
 
 def _degrees(lon: float, lat: float) -> str:
@@ -186,5 +207,5 @@ def _degrees(lon: float, lat: float) -> str:
     return f"{abs(lat):.2f}° {'S' if lat < 0 else 'N'} {abs(lon):.2f}° {'W' if lon < 0 else 'E'}"
 
 
-def _height(figure: object) -> int:
-    return round(figure.get_size_inches()[1] * 96)  # type: ignore[attr-defined]
+def _height(figure: Any) -> int:
+    return int(figure.get_size_inches()[1] * 96 + 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _cell(
     )  # fmt: skip
 
 
-def _layer(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
+def _layer(mask: np.ndarray, feature: Feature, only: int | None) -> Any:
     """What ``overlay`` lays over any picture, with transparency, uint8 (H, W, 4)."""
     black, white = (
         overlay(
@@ -104,7 +105,7 @@ def _layer(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
     return np.rint(np.concatenate([tint.clip(0, 255), 255 * alpha], axis=-1)).astype(np.uint8)
 
 
-def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
+def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> Any:
     """Where a mask lies over nothing: all but one class; else, of two classes, the first."""
     return mask != only if only is not None else (mask == 0) & (len(feature.names) == 2)
 

@@ -63,7 +63,9 @@ def pick(split: str, sample: dict[str, np.ndarray], spec: DatasetSpec) -> list[S
     count = len(sample["row"])
     first = next((k for k in masks(spec) if has_classes(spec.features[k], sample[k])), "")
     chosen = range(min(OF_SPLIT, count))
-    sheets = [Sheet(split, "split", first, [_picture(split, sample, i, spec, first) for i in chosen])]
+    sheets = [
+        Sheet(split, "split", first, [_picture(split, sample, i, spec, first) for i in chosen])
+    ]
     for label in spec.labels:
         feature, values = spec.features[label], sample[label]
         if not has_classes(feature, values):

@@ -112,7 +112,7 @@ def shown(name: str, most: int = 28) -> str:
 def number(value: float | None) -> str:
     """A number as tables show it."""
     if value is None:
-        return "–"
+        return "none"
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{value:,.6g}" if 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"

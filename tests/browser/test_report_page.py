@@ -56,7 +56,9 @@ def opened(chromium, path, request):
 
 def test_all_shows_and_nothing_runs(opened, path):
     page, seen = opened
-    images = page.evaluate("Array.from(document.images, i => [i.complete, i.naturalWidth, i.width])")
+    images = page.evaluate(
+        "Array.from(document.images, i => [i.complete, i.naturalWidth, i.width])"
+    )
     assert len(images) == len(Page(path.read_text()).images) > 5
     assert all(complete and natural > 0 and shown > 0 for complete, natural, shown in images)
     page.click("summary >> nth=0")

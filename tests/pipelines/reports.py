@@ -51,7 +51,11 @@ def write(
         (folder / path).write_bytes(data)
         shard = Shard(path, len(frames), len(data), hashlib.sha256(data).hexdigest())
         made[split] = Split.of([shard] if frames else [])
-    config = {"labels": dict.fromkeys(labels, {}), "records": {"compression": "none"}, **(config or {})}
+    config = {
+        "labels": {label: {} for label in labels},
+        "records": {"compression": "none"},
+        **(config or {}),
+    }
     spec = DatasetSpec(name, features, made, config, "inputs", "a test")
     (folder / FILE_NAME).write_text(spec.to_json())
     (folder / "scenes.jsonl").write_text("".join(json.dumps(s) + "\n" for s in scenes))
@@ -107,7 +111,9 @@ def crowd(folder: Path, count: int) -> Path:
         image = rng.integers(1, 255, (4, 4, 1), np.uint8)
         splits[split].append({"image": image, "row": 0, "col": 0, "scene_id": name})
         x, y = rng.uniform(1e5, 9e5), rng.uniform(4e6, 7e6)
-        scenes.append(scene(name, {"train": int(split == "train"), "val": int(split == "val")}, x, y))
+        scenes.append(
+            scene(name, {"train": int(split == "train"), "val": int(split == "val")}, x, y)
+        )
     return write(folder, features, splits, scenes)
 
 

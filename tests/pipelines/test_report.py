@@ -12,10 +12,29 @@ from scenefeed.loader.spec import Feature
 from scenefeed.pipelines.report import write_report
 from tests.conftest import errors, scenefeed
 from tests.pipelines.reports import (
-    HOSTILE, SCRIPT, Page, crowd, drawing, hostile, keys, scene, value, write,
+    HOSTILE,
+    SCRIPT,
+    Page,
+    crowd,
+    drawing,
+    hostile,
+    keys,
+    scene,
+    value,
+    write,
 )  # fmt: skip
 
-SECTIONS = ["warnings", "splits", "where", "patches", "bands", "labels", "failed", "conversion", "made"]
+SECTIONS = [
+    "warnings",
+    "splits",
+    "where",
+    "patches",
+    "bands",
+    "labels",
+    "failed",
+    "conversion",
+    "made",
+]
 
 
 def report(out, page=None):
@@ -42,7 +61,9 @@ def test_the_command_writes_a_page_and_its_numbers(out, tmp_path):
     page = Page((out / "report.html").read_text())
     facts = json.loads((tmp_path / "facts.json").read_text())["facts"]
     assert facts["splits"]["train"]["records"] == len(Reader(out, "train"))
-    assert [t[1]["id"] for t in page.tags if t[0] == "section" and "sheet" not in t[1]["id"]] == SECTIONS
+    assert [
+        t[1]["id"] for t in page.tags if t[0] == "section" and "sheet" not in t[1]["id"]
+    ] == SECTIONS
     sheets = [t[1]["id"] for t in page.tags if t[0] == "section" and "sheet" in t[1]["id"]]
     assert len(sheets) == 2 + 2  # two splits with patches, classes 0 and 1
     assert page.figures == [
@@ -130,9 +151,11 @@ def test_statistics_of_training_win_and_others_take_their_bins(out):
     assert facts["warnings"][0] == "band VH has one value in the whole split"
     assert page.tables["values-band-0"][1][2] == "7"
     val = everything(out, "val")["image"][..., 0]
-    assert [value(r[3]) for r in page.tables["values-band-0"][1:]] == np.histogram(val, edges)[0].tolist()
+    assert [value(r[3]) for r in page.tables["values-band-0"][1:]] == np.histogram(val, edges)[
+        0
+    ].tolist()
     assert page.tables["classes-0"][1][:2] == ["0", "30"]
-    assert page.tables["classes-0"][2][-1] == "–"
+    assert page.tables["classes-0"][2][-1] == "none"
     (out / "statistics.json").write_text(json.dumps({**statistics, "dataset": "another"}))
     facts, _ = report(out)
     assert "statistics.json is of other records" in facts["warnings"][0]
