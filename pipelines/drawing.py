@@ -6,8 +6,8 @@
     for value, name, colour in legend(mask, ignore, names): ...
 
 ``fill`` (a number, one a band, or None) is what invalid values hold: they, NaN and infinities
-decide nothing, and are black. ``limits`` ((low, high) a band, in the image's own units, such as a
-split's quantiles) gives patches of one sheet one stretch; without it each is stretched by its own
+decide nothing, and are black. ``limits`` ((low, high) or None a band, of values as they are stored,
+such as a split's quantiles) gives patches of one sheet one stretch; without it each is stretched by its own
 2nd and 98th percentile. ``scale`` is the image feature's (factor, offset).
 """
 
@@ -30,7 +30,7 @@ _ALPHA = 0.45
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _IGNORED = "#9a9a9a"
 
-Limits = Sequence[tuple[float, float]]
+Limits = Sequence[tuple[float, float] | None]
 Fill = float | Sequence[float] | None
 
 
@@ -56,7 +56,8 @@ def stretch(
     """An image as colours, uint8 (H, W, 3).
 
     One band is grey. Two are red and green, and blue is their difference (in decibels, so for
-    SAR their ratio). Photographs (bytes named red, green and blue) stay as they are.
+    SAR their ratio). An image of three bands of bytes is taken for a photograph: its bands are
+    stretched alike, so that colours stay.
 
     Args:
       image: (H, W, C), any dtype.
@@ -66,9 +67,6 @@ def stretch(
     """
     chosen = list(colour_bands(bands, image.shape[-1]) if chosen is None else chosen)
     names = [bands[i] if bands else "" for i in chosen]
-    photograph = tuple(name.lower() for name in names) == _NATURAL[0] and image.dtype == np.uint8
-    if photograph and not limits and not scale:
-        return np.ascontiguousarray(image[..., chosen])
     fills = np.broadcast_to(np.array(np.nan if fill is None else fill, float), image.shape[-1:])
     layers = [
         _values(image[..., i], name, fills[i], limits[i] if limits else None, scale)
@@ -78,7 +76,10 @@ def stretch(
         layers *= 3
     elif len(layers) == 2:
         (one, _), (other, _) = layers
-        layers.append((one - other, None))
+        layers.append((one - other, (np.nan, np.nan)))
+    elif image.dtype == np.uint8 and image.shape[-1] == 3 and not limits:
+        every = np.concatenate([values[~np.isnan(values)] for values, _ in layers])
+        layers = [(values, percentile_limits(every)) for values, _ in layers]
     return np.stack([_bytes(values, ends) for values, ends in layers], axis=-1)
 
 
@@ -93,19 +94,21 @@ def grey(
 def _values(
     band: np.ndarray, name: str, fill: float, limits: tuple[float, float] | None,
     scale: Sequence[float],
-) -> tuple[np.ndarray, tuple[float, float] | None]:  # fmt: skip
-    """A band as float64 with NaN where it is invalid, and its limits; SAR's power in decibels."""
+) -> tuple[np.ndarray, tuple[float, float]]:  # fmt: skip
+    """A band as float64 with NaN where it is invalid, and its limits, NaN for none; SAR's power in
+    decibels."""
     with np.errstate(all="ignore"):
         lost = (band == float(fill)) | ~np.isfinite(band)
         real = np.abs(band) if _complex(band) else band
         values = np.where(lost, np.nan, real.astype(np.float64))
+        ends = np.array([np.nan, np.nan] if limits is None else limits, float)
         if scale:
-            values = values * scale[0] + scale[1]
-        # What has values below 0 is in decibels already.
-        if _complex(band) or (_RADAR.search(name) and not (values < 0).any()):
-            values = _decibels(values)
-            limits = None if limits is None else tuple(_decibels(np.array(limits, float)).tolist())
-    return values, limits
+            values, ends = (x * scale[0] + scale[1] for x in (values, ends))
+        # What goes below 0 is in decibels already.
+        below = (values < 0).any() or (ends < 0).any()
+        if _complex(band) or (_RADAR.search(name) and not below):
+            values, ends = _decibels(values), _decibels(ends)
+    return values, (float(ends[0]), float(ends[1]))
 
 
 def _complex(band: np.ndarray) -> bool:
@@ -116,10 +119,10 @@ def _decibels(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.where(power > 0, power, np.nan))
 
 
-def _bytes(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+def _bytes(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Values as 0 to 255 between limits; a band of one value is the middle grey, NaN is black."""
     known = ~np.isnan(values)
-    if limits is None or not np.isfinite(limits).all():
+    if not np.isfinite(limits).all():
         limits = percentile_limits(values[known])
     low, high = limits
     if not high > low:
@@ -170,8 +173,8 @@ def legend(
 
 def class_colour(value: int) -> str:
     """A class's colour, the same wherever it is drawn."""
-    if 0 <= value - 1 < len(_PALETTE):
-        return _PALETTE[value - 1]
+    if 0 <= value < len(_PALETTE):
+        return _PALETTE[value]
     # Turns of the golden ratio lie far from each other, however many there are.
     rgb = colorsys.hsv_to_rgb(value * 0.6180339887 % 1, 0.65, 0.85)
     return "#" + "".join(f"{round(255 * x):02x}" for x in rgb)
@@ -182,18 +185,22 @@ def overlay(
 ) -> np.ndarray:
     """A picture tinted by a mask's classes, uint8 (H, W, 3); what is ignored is striped grey.
 
+    Under a tint the picture is grey: false colours would mix with it.
+
     Args:
       rgb: uint8 (H, W, 3).
       mask: (H, W), class ids.
       ignore: ids that mean "do not learn from this".
       names: of classes, by id.
     """
-    out = rgb.astype(np.float32)
+    out, under = rgb.astype(np.float32), rgb.mean(axis=-1, dtype=np.float32)
     rows, cols = np.indices(mask.shape)
     stripes = (rows + cols) // max(1, mask.shape[0] // 64) % 4 < 2
     for value, _, colour in legend(mask, ignore, names):
         if colour:
-            where = (mask == value) & (stripes if value in ignore else True)
+            where = mask == value
+            out[where] = under[where, None]
+            where &= stripes if value in ignore else True
             tint = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
             out[where] = (1 - _ALPHA) * out[where] + _ALPHA * tint
     return np.rint(out).astype(np.uint8)

@@ -1,11 +1,10 @@
-"""Pictures of patches for contact sheets: the image, and what lies over it, apart."""
+"""Pictures of patches for contact sheets: each as it is, and with its mask over it."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ _QUALITY = 88
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One picture of a sheet: ``over`` is "" where nothing lies over the image."""
+    """One picture of a sheet: ``over`` is the same with its mask over it, "" without one."""
 
     image: str
     over: str
@@ -71,16 +70,17 @@ def _cell(
 ) -> Cell:  # fmt: skip
     image, chosen = spec.features["image"], shown_bands(spec)
     names = [image.bands[i] if image.bands else "" for i in chosen]
-    photograph = image.dtype == "uint8" and [n.lower() for n in names] == ["red", "green", "blue"]
+    photograph = image.dtype == "uint8" and image.shape[-1] == 3
     fill = [float(fills(spec.config, image.shape[-1])[i]) for i in chosen]
     colours = stretch(
-        picture.image, names, fill=None if photograph else fill,
-        limits=None if photograph else limits, scale=image.scale,
-    )  # fmt: skip
+        picture.image, names, fill=fill, limits=None if photograph else limits, scale=image.scale
+    )
     over = ""
     if picture.mask is not None:
         feature = spec.features[picture.label]
-        over = _png(_layer(picture.mask, feature, sheet.only))
+        tinted = overlay(colours, picture.mask, feature.ignore, feature.names)
+        clear = _clear(picture.mask, feature, sheet.only)
+        over = _jpeg(np.where(clear[..., None], colours, tinted))
     place = f"{picture.scene}, row {picture.row}, column {picture.col}"
     said = [picture.split, picture.note] if sheet.kind == "class" else [picture.note]
     note = ", ".join(filter(None, said))
@@ -91,21 +91,7 @@ def _cell(
     )  # fmt: skip
 
 
-def _layer(mask: np.ndarray, feature: Feature, only: int | None) -> Any:
-    """What ``overlay`` lays over any picture, with transparency, uint8 (H, W, 4)."""
-    black, white = (
-        overlay(
-            np.full((*mask.shape, 3), v, np.uint8), mask, feature.ignore, feature.names
-        ).astype(np.float32)
-        for v in (0, 255)
-    )  # fmt: skip
-    alpha = 1 - (white - black).mean(axis=-1, keepdims=True) / 255
-    tint = np.where(alpha > 0.01, black / np.maximum(alpha, 0.01), 0)
-    alpha[_clear(mask, feature, only)] = 0
-    return np.rint(np.concatenate([tint.clip(0, 255), 255 * alpha], axis=-1)).astype(np.uint8)
-
-
-def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> Any:
+def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
     """Where a mask lies over nothing: all but one class; else, of two classes, the first."""
     return mask != only if only is not None else (mask == 0) & (len(feature.names) == 2)
 
@@ -131,12 +117,3 @@ def _jpeg(colours: np.ndarray) -> str:
     out = io.BytesIO()
     Image.fromarray(colours).save(out, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return data_uri(out.getvalue(), "image/jpeg")
-
-
-def _png(layer: np.ndarray) -> str:
-    from PIL import Image
-
-    out = io.BytesIO()
-    # Few colours: a palette takes a tenth of the bytes.
-    Image.fromarray(layer, "RGBA").quantize(64, Image.Quantize.FASTOCTREE).save(out, "PNG")
-    return data_uri(out.getvalue(), "image/png")
