@@ -7,6 +7,7 @@ setup(
         "scenefeed.pipelines",
         "scenefeed.pipelines.commands",
         "scenefeed.pipelines.metadata",
+        "scenefeed.pipelines.report",
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",
@@ -17,5 +18,8 @@ setup(
         "scenefeed.transforms": "transforms",
         "scenefeed.loader": "loader",
     },
-    package_data={"scenefeed.loader": ["py.typed"]},
+    package_data={
+        "scenefeed.loader": ["py.typed"],
+        "scenefeed.pipelines.report": ["page.html", "page.css"],
+    },
 )
