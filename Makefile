@@ -95,8 +95,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 lock:
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra dev pyproject.toml -o requirements.lock
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra report --extra tfds --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra report --extra dev pyproject.toml -o requirements-tfio.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
 
 clean:

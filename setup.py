@@ -11,6 +11,7 @@ setup(
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",
+        "scenefeed.transforms.statistics",
         "scenefeed.loader",
     ],
     package_dir={
