@@ -111,7 +111,7 @@ def _statistics(out: Path, spec: DatasetSpec) -> tuple[dict[str, Any] | None, li
     found = _json(out / STATISTICS)
     if not found:
         return None, []
-    if found.get("dataset") != spec.fingerprint:
+    if found.get("inputs") != spec.inputs:
         return None, [
             f"{STATISTICS} is of other records than these, and was left out: run `scenefeed stats`"
         ]

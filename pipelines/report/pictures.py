@@ -72,9 +72,9 @@ def _cell(
     names = [image.bands[i] if image.bands else "" for i in chosen]
     photograph = image.dtype == "uint8" and image.shape[-1] == 3
     fill = [float(fills(spec.config, image.shape[-1])[i]) for i in chosen]
-    colours = stretch(
-        picture.image, names, fill=fill, limits=None if photograph else limits, scale=image.scale
-    )
+    if photograph:  # as it is
+        limits = [(0.0, 255.0)] * 3
+    colours = stretch(picture.image, names, fill=fill, limits=limits, scale=image.scale)
     over = ""
     if picture.mask is not None:
         feature = spec.features[picture.label]
