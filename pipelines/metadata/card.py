@@ -16,7 +16,7 @@ from ...loader.spec import DatasetSpec
 from ...transforms.config import Config
 from .reading import examples
 from .stac import crs_name
-from .words import about, described, made, units
+from .words import about, baked_by, described, made, units
 
 FILE = "README.md"
 _SHOWN = 20  # scenes; more stand in scenes.jsonl
@@ -95,7 +95,8 @@ def _bands(spec: DatasetSpec, statistics: Mapping[str, Any]) -> Iterator[str]:
     if not found:
         yield table(["band", "values"], units(spec).items())
     else:
-        yield f"Of the {md(statistics['split'])} split, valid values alone:"
+        before = ", before they were normalized" if baked_by(spec) else ""
+        yield f"Of the {md(statistics['split'])} split, valid values alone{before}:"
         heads = ["band", "values", "mean", "std", "min", "max", "invalid"]
         yield table(heads, (_band(name, unit, found[name]) for name, unit in units(spec).items()))
     if image.scale:

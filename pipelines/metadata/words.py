@@ -41,15 +41,23 @@ def plain(text: Any) -> str:
 
 def units(spec: DatasetSpec) -> dict[str, str]:
     """What each band's values are in: what cleaning made of them, else what the source has."""
-    clean = spec.config.get("clean", {})
+    clean, bands = spec.config.get("clean", {}), spec.features["image"].bands
+    if baked := baked_by(spec):
+        return dict.fromkeys(bands, f"normalized by {baked}")
     decibels, computed = clean.get("to_db") or (), clean.get("features") or {}
     return {
         band: f"computed: {computed[band]}" if band in computed
         else "dB" if decibels is True or band in decibels
         else "radians" if clean.get("complex") and band.endswith("_phase")
         else "as in the source"
-        for band in spec.features["image"].bands
+        for band in bands
     }  # fmt: skip
+
+
+def baked_by(spec: DatasetSpec) -> str:
+    """The normalization that the records themselves went through, or ""."""
+    statistics = spec.config.get("statistics") or {}
+    return str(statistics["normalize"]) if statistics.get("bake") else ""
 
 
 def described(name: str, spec: DatasetSpec) -> str:

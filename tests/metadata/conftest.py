@@ -23,6 +23,7 @@ clean: {to_db: [VV]}
 tile: {size: 16}
 split: {by: patch, fractions: {train: 0.7, val: 0.3, test: 0}}
 records: {num_shards: 20}
+statistics: {normalize: zscore}
 """
 
 

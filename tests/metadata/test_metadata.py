@@ -187,6 +187,9 @@ def copied(out, folder):
 
 
 def test_statistics_are_told(odd, tmp_path):
+    real = document(odd / "statistics.json")["bands"]["VV"]
+    numbers = " | ".join(f"{real[k]:.6g}" for k in ("mean", "std", "min", "max"))
+    assert f"| VV | dB | {numbers} | 0.00% |" in (odd / "README.md").read_text()
     copy = copied(odd, tmp_path)
     band = {"count": 9, "invalid": 0.125, "mean": -3.25, "std": 2.0, "min": -9.0, "max": 1.5}
     empty = {"count": 0, "invalid": 1.0, "mean": None, "std": None, "min": None, "max": None}
