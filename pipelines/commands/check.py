@@ -20,17 +20,23 @@ def add(commands: Any) -> None:
                    help="target: seconds for 5 shuffled batches (default 2)")  # fmt: skip
     p.add_argument("--memory_gib", type=float, default=2.0, metavar="GIB",
                    help="target: peak memory of conversion and of loading (default 2)")  # fmt: skip
+    p.add_argument("--tensorboard", metavar="DIR", help="write the figures there for TensorBoard")
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.storage import path_of
+    from .. import events
     from ..check import check, table
 
+    if args.tensorboard:
+        events.prepare(args.tensorboard)
     report = check(
         path_of(args.output), args.split, args.batch_size,
         args.convert_mb_per_s, args.load_seconds, args.memory_gib,
     )  # fmt: skip
     write_json(args.json, report)
+    if args.tensorboard:
+        events.write_scalars(args.tensorboard, events.of_check(report))
     print(table(report))
     for missed in (r for r in report["results"] if r["met"] is False):
         print(f"scenefeed: {missed['advice']}", file=sys.stderr)
