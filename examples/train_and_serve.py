@@ -30,8 +30,8 @@ SHOWN = 6  # patches
 def network(shape: tuple[int, ...], classes: int, mask: bool) -> keras.Model:
     """Probabilities of classes, for each pixel or for each patch."""
     image = keras.Input(shape)
-    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(image)
-    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
     x = x if mask else keras.layers.GlobalAveragePooling2D()(x)
     head = keras.layers.Conv2D(classes, 1) if mask else keras.layers.Dense(classes)
     model = keras.Model(image, keras.layers.Softmax()(head(x)))
@@ -102,7 +102,8 @@ def train_and_serve(
     """Trains, exports, and gives the trained network, which takes normalized patches."""
     spec, statistics = DatasetSpec.load(out), Statistics.load(out)
     label = label or spec.labels[0]
-    weights = statistics.class_weights(label)
+    weights, known = statistics.class_weights(label), statistics.labels[label]
+    classes = max(len(known["names"]), *(int(c) + 1 for c in known["counts"]))
 
     def pairs(image: Any, labels: Any, weight: Any) -> tuple[Any, Any, Any]:
         labels = labels[label] if isinstance(labels, dict) else labels
@@ -116,7 +117,7 @@ def train_and_serve(
     images, labels, _ = next(iter(judged or train))
     shown = images[:SHOWN].numpy(), labels[:SHOWN].numpy()
     mask = spec.features[label].kind == "mask"
-    model = network(spec.features["image"].shape, max(weights) + 1, mask)
+    model = network(spec.features["image"].shape, classes, mask)
     board = keras.callbacks.TensorBoard(logs)
     model.fit(
         train, epochs=epochs, validation_data=judged, verbose=2,

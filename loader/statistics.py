@@ -83,8 +83,8 @@ class Statistics:
 
     Attributes:
       folder: the dataset's folder or URL.
-      dataset: fingerprint of the dataset that it was computed from.
-      split: of which split, over how many patches.
+      inputs: what the dataset was made from that it was computed from, as in dataset.json.
+      split, patches: of which split, over how many patches.
       normalize: none, zscore, minmax, quantile, or a function of the user's, ``module:name``.
       normalization: what it comes to; None for none, and for a function.
       bands: name to count, mean, variance, std, min, max, quantiles, histogram, ...
@@ -92,7 +92,7 @@ class Statistics:
     """
 
     folder: str
-    dataset: str
+    inputs: str
     split: str
     patches: int
     normalize: str
@@ -143,7 +143,7 @@ class Statistics:
             ) from None
         except DatasetError as e:
             raise DatasetError(f"{path}: {e}: {again}") from None
-        if found.dataset != spec.fingerprint:
+        if found.inputs != spec.inputs:
             raise DatasetError(f"{path}: of another dataset than {folder} holds now: {again}")
         return found
 
@@ -158,9 +158,9 @@ class Statistics:
             raise ValueError(f"format {d['format']!r}, this scenefeed reads {FORMAT!r}")
         bands = {name: d["bands"][name] for name in spec.features["image"].bands or d["bands"]}
         return cls(
-            folder, str(d["dataset"]), str(d["split"]), int(d["patches"]), str(d["normalize"]),
-            _normalization(d["transform"], len(bands)), bands, dict(d["labels"]),
-            tuple(d.get("warnings", ())),
+            folder, str(d["inputs"]), str(d["split"]), int(d["patches"]), str(d["normalize"]),
+            None if d["normalize"] == "none" else _normalization(d["transform"], len(bands)),
+            bands, dict(d["labels"]), tuple(d.get("warnings", ())),
         )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def chosen(
 def _own(asked: str, folder: str, spec: DatasetSpec, baked_too: bool) -> Choice:
     wanted = spec.config.get("statistics", {})
     baked = wanted.get("bake", False) and not baked_too
-    if asked == "auto" and (wanted.get("normalize", "none") == "none" or baked):
+    if asked == "auto" and (wanted.get("normalize") in (None, "none") or baked):
         return None
     if baked:
         raise DatasetError(

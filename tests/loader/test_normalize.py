@@ -24,20 +24,23 @@ def out(request, plain, tmp_path_factory):
     return with_statistics(plain, tmp_path_factory.mktemp("own") / "out", request.param)
 
 
+# Another band order, something that depends on a scalar, a new feature, a label with other ids.
+OWN = """
+import tensorflow as tf
+
 def ndvi(inputs):
-    """A function of a user's own: another band order, a new feature, a label with other ids, and
-    something that depends on a scalar."""
-    image = inputs["image"]
+    image, row = inputs["image"], tf.cast(inputs["row"], tf.float32)
     return {
-        "image": tf.reverse(image, [-1]) * 2 + tf.cast(inputs["row"], tf.float32)[:, None, None, None],
+        "image": tf.reverse(image, [-1]) * 2 + row[:, None, None, None],
         "ratio": image[..., 0] / (1 + tf.abs(image[..., 1])),
-        "water": inputs["water"] + 1,
-    }  # fmt: skip
+        "water": tf.cast(inputs["water"], tf.int64) + 1,
+    }
+"""
 
 
 @pytest.fixture(scope="module")
 def own(plain, tmp_path_factory):
-    return with_statistics(plain, tmp_path_factory.mktemp("f") / "out", "features:ndvi", ndvi)
+    return with_statistics(plain, tmp_path_factory.mktemp("f") / "out", "features:ndvi", OWN)
 
 
 def by_hand(out, image):
@@ -222,7 +225,7 @@ def test_one_line_where_statistics_are_missing_damaged_or_others(out, plain, tmp
     ):  # fmt: skip
         file.write_text(damage)
         says(r"statistics.json: .*scenefeed stats")
-    file.write_text(json.dumps({**whole, "dataset": "f" * 64}))
+    file.write_text(json.dumps({**whole, "inputs": "f" * 64}))
     says(r"of another dataset than .* holds now: run `scenefeed stats")
     with pytest.raises(DatasetError, match=r"statistics.json: not there"):
         Feed(plain, normalize="dataset")
@@ -249,6 +252,21 @@ def test_baked_records_are_fed_as_they_are(out, tmp_path):
     staged = next(iter(Feed(folder, "train", source="stage", shuffle=False)))
     whole = next(iter(Feed(folder, "train", source="stage", shuffle=False, normalize=None)))
     assert np.allclose(staged["image"], by_hand(folder, whole["image"]), rtol=3e-7, atol=1e-7)
+
+
+def test_of_a_url(own, out):
+    fsspec = pytest.importorskip("fsspec")
+    for name, folder in (("own", own), ("out", out)):
+        fsspec.filesystem("memory").put(str(folder), f"/{name}", recursive=True)
+    (found,) = load("memory://own", shuffle=False, source="index")
+    (expected,) = load(own, shuffle=False)
+    assert np.array_equal(found["image"], expected["image"])
+    (found,) = Feed("memory://out", shuffle=False, source="index")
+    (expected,) = Feed(out, shuffle=False)
+    assert np.array_equal(found["image"], expected["image"])
+    fsspec.filesystem("memory").rm("/own/transform_fn", recursive=True)
+    with pytest.raises(DatasetError, match=r"memory://own/transform_fn: no graph"):
+        load("memory://own")
 
 
 def test_several_datasets_need_one_normalization(out, plain, tmp_path):
