@@ -93,7 +93,7 @@ def _cell(
 
 def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
     """Where a mask lies over nothing: all but one class; else, of two classes, the first."""
-    return mask != only if only is not None else (mask == 0) & (len(feature.names) == 2)
+    return np.asarray(mask != only if only is not None else (mask == 0) & (len(feature.names) == 2))
 
 
 def _key(sheet: Sheet, spec: DatasetSpec) -> list[tuple[str, str]]:

@@ -256,15 +256,18 @@ def test_baked_records_are_fed_as_they_are(out, tmp_path):
 
 def test_of_a_url(own, out):
     fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
     for name, folder in (("own", own), ("out", out)):
-        fsspec.filesystem("memory").put(str(folder), f"/{name}", recursive=True)
+        if memory.exists(f"/{name}"):
+            memory.rm(f"/{name}", recursive=True)
+        memory.put(str(folder), f"/{name}", recursive=True)
     (found,) = load("memory://own", shuffle=False, source="index")
     (expected,) = load(own, shuffle=False)
     assert np.array_equal(found["image"], expected["image"])
     (found,) = Feed("memory://out", shuffle=False, source="index")
     (expected,) = Feed(out, shuffle=False)
     assert np.array_equal(found["image"], expected["image"])
-    fsspec.filesystem("memory").rm("/own/transform_fn", recursive=True)
+    memory.rm("/own/transform_fn", recursive=True)
     with pytest.raises(DatasetError, match=r"memory://own/transform_fn: no graph"):
         load("memory://own")
 
