@@ -3,7 +3,7 @@
     python benchmarks/options.py DATASET [--feed numpy|tensorflow] [--epochs 3] [--only REGEX]
 
 Seconds for 5 batches of 1024, over whole epochs after a first one; the ratio is to the plain feed
-timed just before. DATASET has an image and, for the options about labels, a mask or a class.
+timed just before. DATASET has an image, and its own statistics for ``normalize='dataset'``.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 BATCH, GROUP = 1024, 5
 
 
-def rows(bands: int, temporary: str) -> dict[str, dict[str, Any]]:
+def rows(dataset: Path, feed: str, bands: int, temporary: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         "shuffle=False": {"shuffle": False},
         "all features": {"features": None},
@@ -37,6 +37,12 @@ def rows(bands: int, temporary: str) -> dict[str, dict[str, Any]]:
         "where": {"where": lambda x: x["row"] >= 0, "features": None},
         "prefetch=0": {"prefetch": 0},
     }
+    if (dataset / "statistics.json").exists():
+        found["normalize='dataset'"] = {"normalize": "dataset"}
+        if feed == "tensorflow":  # what the feed would be if it applied the graph by itself
+            from scenefeed.loader.transform import Transform
+
+            found["map=Transform(DATASET)"] = {"map": Transform(dataset)}
     found["source='stream'"] = {"source": "stream"}
     found["source='stage'"] = {"source": "stage"}
     return found
@@ -67,10 +73,10 @@ def main() -> None:
     for path in args.dataset.rglob("*.tfrecord"):
         path.read_bytes()
     bands = DatasetSpec.load(args.dataset).features["image"].shape[-1]
-    plain = {"batch_size": BATCH, "features": ["image"]}
+    plain = {"batch_size": BATCH, "features": ["image"], "normalize": None}
     print(f"| {args.feed} | s | of the plain feed's |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
-        for name, options in rows(bands, temporary).items():
+        for name, options in rows(args.dataset, args.feed, bands, temporary).items():
             if not re.search(args.only, name):
                 continue
             reference = seconds(make(args.dataset, **plain), args.epochs)

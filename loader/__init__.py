@@ -10,8 +10,9 @@ from typing import Any
 from .feed import Feed
 from .reader import Reader
 from .spec import DatasetError, DatasetSpec
+from .statistics import Statistics
 
-__all__ = ["DatasetError", "DatasetSpec", "Feed", "Reader", "load", "mix"]
+__all__ = ["DatasetError", "DatasetSpec", "Feed", "Reader", "Statistics", "load", "mix"]
 
 
 def __getattr__(name: str) -> Any:

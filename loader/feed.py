@@ -11,7 +11,7 @@ from typing import Any
 from .options import Options
 from .progress import Progress, Stats
 from .records import Paths, Stretch
-from .shaping import NumpyOperations
+from .shaping import NumpyOperations, needs_no_graph
 from .sources import drawn_from
 
 _END = object()
@@ -45,7 +45,7 @@ class Feed:
         self._args = (path, split, source, options)
         self.options = Options.of(options)
         self._draw = drawn_from(path, split, source, self.options)
-        self._shaping, self._ops = self._draw.shaping(), NumpyOperations()
+        self._shaping, self._ops = needs_no_graph(self._draw.shaping()), NumpyOperations()
         self._progress = Progress(self._draw.identity)
         self._stats = Stats(self.options.prefetch)
 

@@ -9,6 +9,7 @@ from typing import Any
 from .order import Share
 from .shaping import Augment, Shaping
 from .spec import DatasetError, DatasetSpec
+from .statistics import chosen, weights_of
 
 ClassShares = str | Mapping[Any, Any]
 
@@ -36,10 +37,14 @@ class Options:
         there are several class labels. A class's records come again when they are used up.
       weights: of several datasets, how often each is drawn from; without, each record once.
       class_weights: a weight for each example (or pixel, of a mask label): {class: weight},
-        {label: {class: weight}}, or "balanced" for a class label. In the batch as ``weight``.
+        {label: {class: weight}}, "balanced" for a class label, or "statistics": the balanced ones
+        in statistics.json, also of a mask. In the batch as ``weight``.
       augment: True for flips and quarter turns, or a dictionary of ``flip``, ``turn``, ``crop``.
       dtype: of the image: float32, float16 or bfloat16.
-      normalize: {"mean": m, "std": s} or {"min": a, "max": b}, a number or one a band.
+      normalize: "auto": what the dataset's configuration says, from its statistics.json; nothing
+        where it says nothing, or the records are normalized already. "dataset": there must be
+        such. {"mean": m, "std": s} or {"min": a, "max": b}, a number or one a band; another
+        dataset's ``Statistics``; None for images as they are in the records.
       map: a function of a batch (of its parts, with ``as_supervised``), called last.
       on_error: ``"raise"``, or ``"skip"``: leave out records whose checksums fail, and count
         them (by index, with ``drop_remainder``, repeat others of the batch in their place).
@@ -63,7 +68,7 @@ class Options:
     class_weights: ClassShares | None = None
     augment: bool | Mapping[str, Any] | Augment = False
     dtype: str | None = None
-    normalize: Mapping[str, Any] | None = None
+    normalize: Any = "auto"
     map: Callable[..., Any] | None = None
     on_error: str = "raise"
     checksums: str = "first"
@@ -126,6 +131,27 @@ class Options:
                 raise DatasetError("as_supervised says which features: leave `features` out")
             return ["image", *spec.labels]
         return spec.check_names(self.features)
+
+    def resolved(
+        self, folders: Sequence[Any], specs: Sequence[DatasetSpec], names: Sequence[str],
+        *, staged: bool = False,
+    ) -> Options:  # fmt: skip
+        """The same, once statistics.json was read where they ask for it.
+
+        Args:
+          folders, specs: of the datasets that are fed together.
+          names: the features that are decoded.
+          staged: from the stage files, which are never normalized.
+
+        Raises:
+          DatasetError: the statistics are missing, damaged, or of another dataset.
+        """
+        roots, found = [str(f) for f in folders], list(specs)
+        asked = None if self.normalize == "auto" and "image" not in names else self.normalize
+        return dataclasses.replace(
+            self, normalize=chosen(asked, roots, found, staged),
+            class_weights=weights_of(self.class_weights, roots, found),
+        )  # fmt: skip
 
     def shaping(self, spec: DatasetSpec, names: Sequence[str]) -> Shaping:
         """What is done to a batch once it is decoded."""

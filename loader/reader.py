@@ -70,6 +70,7 @@ class Reader:
         self._unchecked = None if checksums == "never" else np.ones(len(self), bool)
         self._always = checksums == "always"
         self._pool = Pool()
+        self._keys: dict[str, np.ndarray] | None = None
 
     def __reduce__(self) -> Any:
         path, split, features, cache, checksums = self._args
@@ -155,6 +156,14 @@ class Reader:
             for i in range(0, len(self), _COLUMN)
         ]
         return {name: np.concatenate([p[name] for p in parts]) for name in names}
+
+    def of_scene(self, scene_id: str) -> np.ndarray:
+        """The split's records of one scene by row, then column, int64 (N,); empty where it has
+        none. The first call reads every record's key, and keeps 24 bytes of each."""
+        if self._keys is None:
+            self._keys = self.columns(["scene_id", "row", "col"])
+        own = np.flatnonzero(self._keys["scene_id"] == scene_id)
+        return own[np.lexsort((self._keys["col"][own], self._keys["row"][own]))]
 
     def _decode(self, chosen: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
         shards, begins, ends = self._index.locate(chosen)

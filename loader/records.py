@@ -167,8 +167,9 @@ class Records:
             "seed": options.seed, "shuffle": options.shuffle,
         }  # fmt: skip
         self.share: Share = options.share()
-        self.options = self._balanced(options)
         self.names = self.source.names
+        specs = [s.spec for s in sources]
+        self.options = self._balanced(options.resolved(paths, specs, self.names, staged=stage))
         self._order = self._ordered(sources)
         self.count = self._order.count
         stride = self.share.batch_size * self.share.workers

@@ -11,6 +11,7 @@ from .spec import DatasetError
 from .storage import is_remote
 from .stream import PARSED_AT_ONCE, READ_AT_ONCE, Stream
 from .tensors import TensorOperations, decode, sizes
+from .transform import OfFeed
 
 
 def served(stream: Stream, address: str) -> tf.data.Dataset:
@@ -22,6 +23,7 @@ def served(stream: Stream, address: str) -> tf.data.Dataset:
     Raises:
       DatasetError: an option that the service's workers cannot carry out.
     """
+    operations = TensorOperations(OfFeed(stream))
     options, spec, names = stream.options, stream.spec, stream.names
     if options.shard is not None:
         raise DatasetError("shard and service: the service deals records out by itself")
@@ -41,7 +43,7 @@ def served(stream: Stream, address: str) -> tf.data.Dataset:
             (tf.shape(records)[0], DRAWS), seed=[options.seed, number]
         )
         none = tf.zeros(2, tf.int64)
-        return none[0], none, sizes(values), shaping(values, draws, TensorOperations())
+        return none[0], none, sizes(values), shaping(values, draws, operations)
 
     files = tf.data.Dataset.from_tensor_slices(stream.files)
     if options.shuffle:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .spec import DatasetError, DatasetSpec
+from .statistics import Choice, Normalization, Statistics
 
 DTYPES = ("float16", "bfloat16", "float32")
 DRAWS = 5  # numbers that one record's augmentation takes
@@ -35,8 +36,11 @@ class Operations(Protocol):
     def floor(self, x: Any) -> Any:
         """As int64."""
 
-    def affine(self, x: Any, factor: np.ndarray, offset: np.ndarray) -> Any:
-        """x * factor + offset, float32."""
+    def normalized(self, x: Any, by: Normalization) -> Any:
+        """As ``Normalization`` says, float32."""
+
+    def transformed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with what the dataset's own transform graph makes of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +96,8 @@ class Shaping:
     Args:
       spec: the dataset's.
       names: the features that are decoded.
-      augment, dtype, normalize, class_weights, map, as_supervised: see ``Options``.
+      normalize: a ``Normalization``, ``Statistics`` whose function is to be applied, or None.
+      augment, dtype, class_weights, map, as_supervised: see ``Options``.
 
     Raises:
       DatasetError: an option does not fit the dataset.
@@ -100,7 +105,7 @@ class Shaping:
 
     def __init__(
         self, spec: DatasetSpec, names: Sequence[str], *, augment: Any, dtype: str | None,
-        normalize: Mapping[str, Any] | None, class_weights: Any,
+        normalize: Choice, class_weights: Any,
         map: Callable[..., Any] | None, as_supervised: bool,
     ):  # fmt: skip
         self._names, self._features = list(names), spec.features
@@ -110,10 +115,16 @@ class Shaping:
         self._size = image.shape[:2]
         if dtype is not None and dtype not in DTYPES:
             raise DatasetError(f"dtype {dtype!r}: one of {', '.join(DTYPES)}")
-        self._affine = _affine(normalize, image.shape[-1]) if normalize else None
-        self._dtype = dtype or ("float32" if self._affine else None)
+        self.function = normalize if isinstance(normalize, Statistics) else None
+        self._by = normalize if isinstance(normalize, Normalization) else None
+        self._dtype = dtype or ("float32" if self._by else None)
         if (self._dtype or self.augment) and "image" not in names:
             raise DatasetError("dtype, normalize and augment need 'image' among the features")
+        if self.function and self.augment.crop is not None:
+            raise DatasetError(
+                f"augment: no crop where {self.function.function} normalizes: its graph takes whole "
+                "patches; crop in `map`, or give normalize=None"
+            )
         self._weights = _weights(class_weights, spec, names) if class_weights else None
         self._map, self._labels = map, spec.labels if as_supervised else None
 
@@ -136,8 +147,8 @@ class Shaping:
         if self._weights is not None:
             label, table = self._weights
             out["weight"] = ops.lookup(table, out[label])
-        if self._affine is not None:
-            out["image"] = ops.affine(out["image"], *self._affine)
+        if self._by is not None:
+            out["image"] = ops.normalized(out["image"], self._by)
         return out
 
     def columns(self) -> dict[str, tuple[tuple[int, ...], str, str]]:
@@ -147,7 +158,7 @@ class Shaping:
             feature, shape = self._features[name], self._features[name].shape
             if name in self._spatial:
                 shape = (*(self.augment.window() or shape[:2]), *shape[2:])
-            dtype = "float32" if name == "image" and self._affine is not None else feature.dtype
+            dtype = "float32" if name == "image" and self._by is not None else feature.dtype
             found[name] = (shape, dtype, feature.kind)
         if self._weights is not None:
             label, table = self._weights
@@ -155,7 +166,9 @@ class Shaping:
         return found
 
     def given(self, batch: dict[str, Any], ops: Operations) -> Any:
-        """The rest: cast, put into parts, mapped."""
+        """The rest: transformed by a graph, cast, put into parts, mapped."""
+        if self.function is not None:
+            batch = ops.transformed(batch)
         if self._dtype is not None:
             batch = batch | {"image": ops.cast(batch["image"], self._dtype)}
         parts = (batch,) if self._labels is None else self._parts(batch)
@@ -189,18 +202,18 @@ class Shaping:
         return (batch["image"], label, *weight)
 
 
-def _affine(normalize: Mapping[str, Any], bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """Factor and offset of a normalization, float32 (bands,)."""
-    given = {k: np.broadcast_to(np.asarray(v, np.float64), (bands,)) for k, v in normalize.items()}
-    if set(given) == {"mean", "std"}:
-        low, spread = given["mean"], given["std"]
-    elif set(given) == {"min", "max"}:
-        low, spread = given["min"], given["max"] - given["min"]
-    else:
-        raise DatasetError("normalize: give {'mean', 'std'} or {'min', 'max'}")
-    if not (np.isfinite(low).all() and np.isfinite(spread).all() and (spread > 0).all()):
-        raise DatasetError("normalize: values must be finite, and std (or max - min) above 0")
-    return (1 / spread).astype(np.float32), (-low / spread).astype(np.float32)
+def needs_no_graph(shaping: Shaping) -> Shaping:
+    """The shaping itself.
+
+    Raises:
+      DatasetError: it has a part that TensorFlow alone can do.
+    """
+    if shaping.function is not None:
+        raise DatasetError(
+            f"normalize: {shaping.function.function} is a TensorFlow graph, which only `load` applies "
+            "(by index, or as a stream): give normalize=None"
+        )
+    return shaping
 
 
 def _weights(value: Any, spec: DatasetSpec, names: Sequence[str]) -> tuple[str, np.ndarray]:
@@ -279,14 +292,21 @@ class NumpyOperations:
     def floor(self, x: np.ndarray) -> np.ndarray:
         return x.astype(np.int64)
 
-    def affine(self, x: np.ndarray, factor: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    def normalized(self, x: np.ndarray, by: Normalization) -> np.ndarray:
         # A row of pixels at a time: a loop over two bands has hardly begun when it ends.
-        wide = (*x.shape[:-2], x.shape[-2] * x.shape[-1])
+        wide, times = (*x.shape[:-2], x.shape[-2] * x.shape[-1]), x.shape[-2]
         out = x if x.dtype == np.float32 and x.flags.writeable else x.astype(np.float32)
         rows = out.reshape(wide)
-        rows *= np.tile(factor, x.shape[-2])
-        rows += np.tile(offset, x.shape[-2])
+        if by.low is not None:
+            np.maximum(rows, np.tile(by.low, times), out=rows)
+        if by.high is not None:
+            np.minimum(rows, np.tile(by.high, times), out=rows)
+        rows -= np.tile(by.offset, times)
+        rows *= np.tile(by.factor, times)
         return rows.reshape(x.shape)
+
+    def transformed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError  # needs_no_graph comes before
 
 
 def _packed(x: np.ndarray) -> np.ndarray:

@@ -63,8 +63,9 @@ class Stream:
         if not isinstance(path, (str, Path)):
             raise DatasetError(f"several datasets {_NEEDS_INDEX}")
         _refuse(options)
-        self.spec, self.options, self._open = DatasetSpec.load(path), options, opener
-        self.names, self.share = options.wanted(self.spec), options.share()
+        self.spec, self._open, self.share = DatasetSpec.load(path), opener, options.share()
+        self.names = options.wanted(self.spec)
+        self.options = options = options.resolved([path], [self.spec], self.names)
         split = split or "train"
         shards = [s for s in self.spec.split(split).shards if s.num_examples]
         self.files = [join(path, s.path) for s in shards]

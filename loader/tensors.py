@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .codec import tensor_header
 from .spec import DatasetSpec, Feature
+from .statistics import Normalization
 
 
 def tensor_dtype(dtype: str, kind: str) -> tf.DType:
@@ -17,7 +18,14 @@ def tensor_dtype(dtype: str, kind: str) -> tf.DType:
 
 
 class TensorOperations:
-    """The operations of ``shaping`` by TensorFlow."""
+    """The operations of ``shaping`` by TensorFlow.
+
+    Args:
+      transform: of a batch, by the dataset's own graph, where it has one.
+    """
+
+    def __init__(self, transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None):
+        self._transform = transform
 
     def oriented(self, x: Any, rows: Any, columns: Any, swap: Any) -> Any:
         # By a table of the eight orientations: one gather of pixels is several times as fast as
@@ -41,12 +49,20 @@ class TensorOperations:
     def floor(self, x: Any) -> Any:
         return tf.cast(x, tf.int64)
 
-    def affine(self, x: Any, factor: np.ndarray, offset: np.ndarray) -> Any:
+    def normalized(self, x: Any, by: Normalization) -> Any:
         # A record at a time: a loop over two bands has hardly begun when it ends.
         times = int(np.prod(x.shape[1:-1]))
-        flat = tf.reshape(tf.cast(x, tf.float32), (-1, times * len(factor)))
-        found = flat * tf.tile(factor, [times]) + tf.tile(offset, [times])
+        flat = tf.reshape(tf.cast(x, tf.float32), (-1, times * len(by.scale)))
+        if by.low is not None:
+            flat = tf.maximum(flat, np.tile(by.low, times))
+        if by.high is not None:
+            flat = tf.minimum(flat, np.tile(by.high, times))
+        found = (flat - np.tile(by.offset, times)) * np.tile(by.factor, times)
         return tf.reshape(found, (-1, *x.shape[1:]))
+
+    def transformed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        assert self._transform is not None
+        return self._transform(batch)
 
 
 def _orientations(height: int, width: int) -> np.ndarray:

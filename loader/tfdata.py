@@ -21,6 +21,7 @@ from .spec import DatasetError
 from .storage import BLOCK, is_remote, open_file, unpacked
 from .stream import Stream
 from .tensors import TensorOperations, sizes, tensor_dtype
+from .transform import OfFeed
 
 _ENDLESS = np.iinfo(np.int64).max
 # Our functions hold graphs' operations alone: AutoGraph would spend most of a second on reading them.
@@ -231,6 +232,7 @@ def _fed(draw: Draw) -> TensorFeed:
             "use a smaller batch_size or fewer workers"
         )
     progress, stats, failed = Progress(draw.identity), Stats(options.prefetch), Failure()
+    operations = TensorOperations(OfFeed(draw))
     batches = _Batches(draw, progress, stats, failed)
 
     @_as_it_stands
@@ -240,7 +242,7 @@ def _fed(draw: Draw) -> TensorFeed:
         return made.take_while(_as_it_stands(lambda more, *_: more))
 
     def shaped(_: Any, epoch: Any, after: Any, values: Any) -> tuple[Any, ...]:
-        return epoch, after, sizes(values), batches.shaping.given(values, TensorOperations())
+        return epoch, after, sizes(values), batches.shaping.given(values, operations)
 
     def given(epoch: int, done: np.ndarray) -> None:
         progress.given(epoch, **dict(zip(draw.units, done.tolist(), strict=True)))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from .options import Options
 from .progress import Progress, Stats
 from .records import Paths
-from .shaping import DRAWS
+from .shaping import DRAWS, needs_no_graph
 from .spec import DatasetError
 from .stage import StageReader
 from .tensors import TensorOperations, sizes
@@ -50,7 +50,8 @@ def from_stage_files(path: Paths, split: str | None, options: Options) -> Tensor
     reader = StageReader(path, None, options)
     features = reader.spec.features
     names = [n for n in reader.names if features[n].kind != "text"]
-    shaping, stats = options.shaping(reader.spec, names), Stats(options.prefetch)
+    options = options.resolved([path], [reader.spec], names, staged=True)
+    shaping, stats = needs_no_graph(options.shaping(reader.spec, names)), Stats(options.prefetch)
     order = np.array(sorted(str(p) for p in (Path(path) / "stage").glob("*.h5")))
     if options.shuffle:
         order = np.random.default_rng(options.seed).permutation(order)

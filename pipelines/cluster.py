@@ -28,6 +28,9 @@ _FAILURES = {
     "there, as the runner's machines see that address",
     r"ConnectException|Job server is not|UNAVAILABLE": "the job server at {server} cannot reach its "
     "cluster, or has ended: look at its log, start the cluster, and run the same command again",
+    r"InvalidClassException: org\.apache\.beam": "the job server at {server} has another Beam than the "
+    "cluster that it submits to: put the jar of this very job server into Flink's lib/ "
+    "(docs/flink.md)",
     r"Insufficient number of network buffers": "Flink has too few network buffers: set "
     "taskmanager.network.sort-shuffle.min-buffers: 64 (docs/flink.md)",
     r"SparkContext was shut down|masters are unresponsive": "Spark's master is not there, or has "
@@ -98,6 +101,18 @@ def explain(text: str, options: PipelineOptions) -> str:
                 workers=portable.environment_config or "", server=portable.job_endpoint or "?"
             )
     return ""
+
+
+def where_to_look(options: PipelineOptions) -> str:
+    """What may be wrong with a job of which nothing is seen; "" where no cluster of Beam's
+    portable runners has it."""
+    portable = options.view_as(PortableOptions)
+    if not (portable.job_endpoint or portable.environment_type):
+        return ""
+    words = "it waits for its turn, or its workers do not come up: look at the cluster's log"
+    if portable.environment_type != "EXTERNAL":
+        return words
+    return f"{words} and at that of the worker pool ({portable.environment_config})"
 
 
 def cancel(result: Any, options: PipelineOptions) -> None:

@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
+from ..transforms.baking import Baking
 from ..transforms.config import STAGE_SECTIONS, WORDS, Config
 from ..transforms.errors import ConfigError, DeadLetter
 from ..transforms.headers import SceneHeader
@@ -44,7 +45,9 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
     return build
 
 
-def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], None]:
+def shard_pipeline(
+    run: Run, scenes: Sequence[StagedScene], baking: Baking | None = None
+) -> Callable[[Any], None]:
     """The second half alone, from stage files that are there."""
 
     def build(pipeline: Any) -> None:
@@ -60,7 +63,7 @@ def shard_pipeline(run: Run, scenes: Sequence[StagedScene]) -> Callable[[Any], N
         )
         kept = [DeadLetter.from_json(line) for line in read_lines(path_of(run.out) / ERRORS)]
         dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept, reshuffle=False)
-        _write_and_finish(pipeline, run, staged, layout, dead)
+        _write_and_finish(pipeline, run, staged, layout, dead, baking)
 
     return build
 
@@ -69,10 +72,12 @@ def read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _write_and_finish(pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any) -> None:
+def _write_and_finish(
+    pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any, baking: Baking | None = None
+) -> None:
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
-    shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout)
+    shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     (
         pipeline
         | "Once" >> beam.Create([None])

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..transforms.baking import Baking
+from ..transforms.staging import columns
 from ..transforms.storage import path_of
-from . import convert, results, runner, statistics
+from . import cluster, results, runner, statistics
 from .arguments import write_json
+from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
 from .metadata import forget, write_metadata
-from .progress import progress
+from .progress import progress, silence_told
 from .results import Run
 from .summary import conclude
 
+Pipeline = Callable[[Any], None]
+
 
 def write_dataset(
-    job: Run, options: Any, build: Callable[[Any], None] | None, scenes: int,
+    job: Run, options: Any, build: Callable[[Run], Pipeline] | None, scenes: int,
     json: str | None = None, max_failed: int = 0, drop_stage: bool = False,
 ) -> int:  # fmt: skip
     """Writes the records and what describes them, and says so.
@@ -25,7 +34,7 @@ def write_dataset(
     Args:
       job: what stays the same.
       options: Beam's.
-      build: the pipeline; None where the records are there already.
+      build: gives the pipeline of a job; None where the records are there already.
       scenes: how many there are.
       json: where the metrics go too.
       max_failed: how many of the scenes may fail.
@@ -34,36 +43,56 @@ def write_dataset(
     Returns:
       The exit code.
     """
-    out, config = path_of(job.out), job.config
-    if config.statistics.wanted:
+    out, asked = path_of(job.out), job.config.statistics
+    if asked.wanted:
         statistics.warm_up()
-    metrics = _execute(job, options, build, scenes) if build else convert.read_metrics(out)
+    first = dataclasses.replace(job, config=job.config.unbaked)
+    metrics = _execute(first, options, build(first), scenes) if build else read_metrics(out)
+    whole = metrics["status"] == "complete"
+    if whole and asked.bake:
+        metrics = _bake(job, options)
     write_json(json, metrics)
     code = conclude(out, metrics, max_failed)
-    if metrics["status"] == "complete":
-        try:
-            if config.statistics.wanted:
-                staged = convert.staged_scenes(out)
-                statistics.say(out, statistics.compute(out, config, staged, options))
-        finally:
-            describe(out)
-        if drop_stage:
-            results.drop_stage(job, convert.read_scenes(out))
+    if not whole:
+        return code
+    try:
+        if asked.wanted and not asked.bake:
+            statistics.compute(out, job.config, staged_scenes(out), options)
+            statistics.adopt(out, job.config)
+        if asked.wanted:
+            statistics.say(out)
+    finally:
+        describe(out)
+    if drop_stage:
+        results.drop_stage(job, read_scenes(out))
     return code
 
 
-def _execute(job: Run, options: Any, build: Callable[[Any], None], scenes: int) -> dict[str, Any]:
+def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
     forget(path_of(job.out))
     results.begin(job)
     try:
-        with progress(job, scenes):
+        with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
             runner.run(build, options)
     except BaseException:
         with contextlib.suppress(Exception):  # why the job failed is what counts
             results.remove_temporaries(job)
         raise
     results.remove_temporaries(job)  # those of workers that were killed
-    return convert.read_metrics(path_of(job.out))
+    return read_metrics(path_of(job.out))
+
+
+def _bake(job: Run, options: Any) -> dict[str, Any]:
+    """Computes statistics, and writes the records again, normalized. Gives the metrics."""
+    out = path_of(job.out)
+    scenes = staged_scenes(out)
+    found = statistics.compute(out, job.config.unbaked, scenes, options)
+    shape, dtype = columns(scenes[0].header, job.config)["image"]
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    baking = Baking(dtype, num_bytes, found["transform"]["image"])
+    metrics = _execute(job, options, shard_pipeline(job, scenes, baking), len(scenes))
+    statistics.write(out, found)
+    return metrics
 
 
 def describe(out: Path) -> None:

@@ -13,6 +13,8 @@ from ..transforms.storage import is_remote, names_in, path_of
 from .results import RECORDS, Run
 
 _REMOTE_SECONDS = 10  # between looks at a remote folder
+_SILENT_SECONDS = 180
+_CLEAR = "\r\x1b[2K"  # a terminal's line, of what progress wrote there
 
 
 @contextlib.contextmanager
@@ -31,6 +33,35 @@ def progress(run: Run, scenes: int) -> Iterator[None]:
         watcher.join()
 
 
+@contextlib.contextmanager
+def silence_told(run: Run, hint: str) -> Iterator[None]:
+    """Says once, with ``hint``, that nothing was written for three minutes; never without a hint.
+
+    Flink (Beam 2.62) waits for ever for a worker that was started and does not come up.
+    """
+    before = _written(run) if hint else []
+    clear = _CLEAR if sys.stderr.isatty() else ""
+
+    def look() -> None:
+        with contextlib.suppress(Exception):  # a store that fails by now is the job's to tell
+            if _written(run) == before:
+                line = f"scenefeed: the job has written nothing for {_SILENT_SECONDS} s: {hint}"
+                print(clear + line, file=sys.__stderr__, flush=True)
+
+    timer = threading.Timer(_SILENT_SECONDS, look)
+    timer.daemon = True
+    if hint:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _written(run: Run) -> list[str]:
+    return [*names_in(path_of(run.stage)), *names_in(path_of(run.out) / RECORDS)]
+
+
 def _watch(run: Run, scenes: int, done: threading.Event) -> None:
     # Standard error may be redirected while a job runs; the terminal is where it was at first.
     start, terminal = time.monotonic(), sys.__stderr__
@@ -38,8 +69,8 @@ def _watch(run: Run, scenes: int, done: threading.Event) -> None:
     look = _remote_line if remote else _local_line
     while not done.wait(_REMOTE_SECONDS if remote else 0.25):
         line = look(run, scenes, time.monotonic() - start)
-        print(f"\r\x1b[2K{line}", end="", file=terminal, flush=True)
-    print("\r\x1b[2K", end="", file=terminal, flush=True)
+        print(f"{_CLEAR}{line}", end="", file=terminal, flush=True)
+    print(_CLEAR, end="", file=terminal, flush=True)
 
 
 def _local_line(run: Run, scenes: int, seconds: float) -> str:

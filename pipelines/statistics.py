@@ -27,6 +27,7 @@ from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
 from ..transforms.errors import ConfigError, JobError, describe
 from ..transforms.pipeline import Count
+from ..transforms.planning import features
 from ..transforms.sections import Statistics
 from ..transforms.staging import StagedScene
 from ..transforms.statistics.scene import training_split
@@ -113,15 +114,24 @@ def asked(written: dict[str, Any], given: Config) -> Config:
     Args:
       written: the configuration in dataset.json.
       given: the command's.
+
+    Raises:
+      ConfigError: the records are normalized.
     """
     config = parse(written, "dataset.json")
+    if config.statistics.bake:
+        raise ConfigError(
+            "the records hold normalized images (statistics.bake): another normalization needs "
+            "`scenefeed shard`"
+        )
     section = next((s for s in (given.statistics, config.statistics) if s.wanted), None)
     section = section or Statistics(normalize="none")
     return config.model_copy(update={"statistics": section})
 
 
-def say(out: Path, document: dict[str, Any]) -> None:
+def say(out: Path) -> None:
     """Prints what the statistics are, and what is odd about them."""
+    document = json.loads((out / STATISTICS).read_text())
     for warning in document["warnings"]:
         print(f"scenefeed: {warning}", file=sys.stderr)
     for line in statistics_lines(out, document):
@@ -135,7 +145,7 @@ def compute(
 
     Args:
       out: the dataset's folder, a path or a URL.
-      config: whose ``statistics.normalize`` is set.
+      config: whose ``statistics.normalize`` is set, and ``bake`` is not.
       scenes: all of the dataset's, staged.
       options: Beam's.
 
@@ -147,6 +157,7 @@ def compute(
       JobError: a stage file cannot be read, or the job failed.
     """
     spec = DatasetSpec.load(str(out))
+    spec = dataclasses.replace(spec, features=features(scenes[0].header, config))
     remove(out / STATISTICS)
     with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:
         local = Path(folder)
@@ -157,12 +168,21 @@ def compute(
         document = _analyze(spec, config, scenes, groups, files, local)
         for name in (GRAPH, METADATA, CACHE):
             put_folder(local / name, out / name)
-        write_text(out / STATISTICS, json.dumps(document, indent=2) + "\n")
-    wanted = config.resolved()["statistics"]
+        write(out, document)
+    return document
+
+
+def write(out: Path, document: dict[str, Any]) -> None:
+    """Writes statistics.json."""
+    write_text(out / STATISTICS, json.dumps(document, indent=2) + "\n")
+
+
+def adopt(out: Path, config: Config) -> None:
+    """Notes in dataset.json by which statistics its feeds normalize."""
+    spec, wanted = DatasetSpec.load(str(out)), config.resolved()["statistics"]
     if spec.config.get("statistics") != wanted:
         spec = dataclasses.replace(spec, config={**spec.config, "statistics": wanted})
         write_text(out / FILE_NAME, spec.to_json())
-    return document
 
 
 def _counting(config: Config, scenes: Sequence[StagedScene], folder: str) -> Any:

@@ -79,11 +79,11 @@ def plan_shards(
         # Enough that no shard draws from too many stage files, also where scenes are small.
         by_files = -(-len(scenes) // MAX_FILES_PER_SHARD)
         shards = records.num_shards or max(1, min(total, max(by_size, by_files), 99999))
-        plans[split] = _spread(scenes, shards, records.seed)
+        plans[split] = spread(scenes, shards, records.seed)
     return plans
 
 
-def _spread(scenes: Mapping[str, int], shards: int, seed: int) -> SplitPlan:
+def spread(scenes: Mapping[str, int], shards: int, seed: int) -> SplitPlan:
     """Groups scenes (in an order drawn by hash), and gives each group shards by its patches."""
     number = min(shards, -(-len(scenes) // MAX_FILES_PER_SHARD))
     drawn = sorted(scenes, key=lambda i: (key_hash(seed, "group", i), i))

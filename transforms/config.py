@@ -123,6 +123,12 @@ class Config(Section):
         """The names of the splits, in order."""
         return self.split.names if self.split else ["train"]
 
+    @property
+    def unbaked(self) -> Config:
+        """The same, but for records that hold images as they are staged."""
+        section = self.statistics.model_copy(update={"bake": False})
+        return self.model_copy(update={"statistics": section})
+
     def resolved(self) -> dict[str, Any]:
         """As dataset.json holds it: every key, with its default where none was given."""
         return dict(_json_numbers(self.model_dump(mode="json")))
@@ -139,7 +145,8 @@ class Config(Section):
     def record_digest(self) -> str:
         """sha256 over what decides the records, given the stage files."""
         whole = self.resolved()
-        return _sha256({k: whole[k] for k in RECORD_SECTIONS})
+        baked = ("statistics",) if self.statistics.bake else ()
+        return _sha256({k: whole[k] for k in (*RECORD_SECTIONS, *baked)})
 
 
 def _sha256(value: Any) -> str:

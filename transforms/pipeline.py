@@ -19,6 +19,7 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
+from .baking import Baking
 from .choosing import Rates, choose, count_classes, rates_of
 from .config import Config
 from .errors import DeadLetter, JobError, SceneError, as_scene_error
@@ -230,11 +231,13 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
       config: the configuration.
       folder: where shards go.
       layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+      baking: what becomes of images; None to leave them as they are.
     """
 
-    def __init__(self, config: Config, folder: str, layout: Any):
+    def __init__(self, config: Config, folder: str, layout: Any, baking: Baking | None = None):
         super().__init__()
         self._config, self._folder, self._layout = config, folder, layout
+        self._baking = baking
 
     def expand(self, staged: Any) -> Any:
         config = self._config
@@ -257,7 +260,12 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
             assigned[split]
             | f"WriteShards[{split}]"
             >> WriteShards(
-                f"{self._folder}/{split}", split, found, config.records.compression, plans
+                f"{self._folder}/{split}",
+                split,
+                found,
+                config.records.compression,
+                plans,
+                self._baking,
             )
             for split in splits
         ] | "AllShards" >> beam.Flatten()

@@ -129,6 +129,8 @@ def features(layout: SceneHeader, config: Config) -> dict[str, Feature]:
     """What dataset.json says of the records."""
     shape, dtype = columns(layout, config)["image"]
     image = Feature(shape, dtype, "image", "tensor", bands=layout.bands, scale=_scale(config))
+    if config.statistics.bake:
+        image = dataclasses.replace(image, dtype="float32", scale=())
     keys = {
         "row": Feature((), "int64", "int", "scalar"),
         "col": Feature((), "int64", "int", "scalar"),
@@ -150,7 +152,11 @@ def _scale(config: Config) -> tuple[float, ...]:
 
 def record_bytes(layout: SceneHeader, config: Config) -> int:
     """About how much one record takes: its tensors, and 128 bytes around them."""
-    tensors = [v for k, v in columns(layout, config).items() if k != "invalid"]
+    parts = columns(layout, config)
+    del parts["invalid"]
+    if config.statistics.bake:
+        parts["image"] = parts["image"][0], "float32"
     return 128 + sum(
-        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in tensors
+        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        for shape, dtype in parts.values()
     )

@@ -338,6 +338,8 @@ class Statistics(Section):
     def _something_to_bake(self) -> Statistics:
         if self.bake and self.normalize in (None, "none"):
             raise ValueError("bake needs a normalization: give normalize, such as zscore")
+        if self.bake and self.function:
+            raise ValueError("bake is for zscore, minmax and quantile: feeds apply a function")
         return self
 
     @property

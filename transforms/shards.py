@@ -29,6 +29,7 @@ from ..loader.index import SUFFIX, format_index
 from ..loader.spec import Feature
 from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES
 from .assign import Pointers, SplitPlan, in_order
+from .baking import Baking
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .gathering import gather, tensor_bytes
 from .staging import peak_memory
@@ -145,15 +146,20 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
       features: the records' features.
       compression: ``none`` or ``gzip``.
       plans: side input, split name to SplitPlan; without this split nothing is written.
+      baking: what becomes of images; None to leave them as they are.
     """
 
-    def __init__(self, prefix: str, split: str, features: Any, compression: str, plans: Any):
+    def __init__(
+        self, prefix: str, split: str, features: Any, compression: str, plans: Any,
+        baking: Baking | None = None,
+    ):  # fmt: skip
         super().__init__(prefix)
         # The records', and the indexes' where there are any: nothing is found by offset in gzip.
         self._sinks = [_ShardSink(prefix, ".tfrecord", _COMPRESSIONS[compression])]
         if compression == "none":
             self._sinks.append(_ShardSink(prefix, SUFFIX, CompressionTypes.UNCOMPRESSED))
         self._split, self._features, self._plans = split, features, plans
+        self._baking = baking
 
     def expand(self, pcoll: Any) -> Any:
         for sink in self._sinks:
@@ -171,7 +177,9 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard"
             >> beam.ParDo(
-                _WriteShard(self._sinks, self._split), beam.pvalue.AsSingleton(init), self._features
+                _WriteShard(self._sinks, self._split, self._baking),
+                beam.pvalue.AsSingleton(init),
+                self._features,
             )
         )
         # A step of its own: a retried finalize must not delete what it has renamed already.
@@ -203,8 +211,8 @@ def _every_shard(
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
     """Writes the shard that it is given, one record at a time."""
 
-    def __init__(self, sinks: Sequence[Any], split: str):
-        self._sinks, self._split = sinks, split
+    def __init__(self, sinks: Sequence[Any], split: str, baking: Baking | None):
+        self._sinks, self._split, self._baking = sinks, split, baking
         self._records = Metrics.counter("scenefeed", "records-written")
         self._bytes = Metrics.counter("scenefeed", "record-bytes-written")
 
@@ -215,7 +223,13 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
         number, pointers = element
         try:
             shard = write_shard(
-                self._sinks, inits, self._split, number, [p for p in pointers if p], features
+                self._sinks,
+                inits,
+                self._split,
+                number,
+                [p for p in pointers if p],
+                features,
+                self._baking,
             )
         except OSError as e:
             if e.errno not in DISK_ERRORS:
@@ -230,7 +244,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
 
 def write_shard(
     sinks: Sequence[Any], inits: Sequence[str], split: str, number: int,
-    pointers: list[Pointers], features: Mapping[str, Feature],
+    pointers: list[Pointers], features: Mapping[str, Feature], baking: Baking | None = None,
 ) -> WrittenShard:  # fmt: skip
     """Gathers a shard's patches from their stage files and writes them in order, and its index.
 
@@ -240,11 +254,13 @@ def write_shard(
       split, number: which shard.
       pointers: its patches.
       features: the records' features.
+      baking: what becomes of images; None to leave them as they are.
 
     Raises:
       JobError: a stage file cannot be read.
     """
     encode = RecordEncoder(features)
+    staged = tensor_bytes(features) | ({"image": baking.num_bytes} if baking else {})
     sizes: list[int] = []
     gathering, start = 0.0, time.perf_counter()
     # Another attempt at this shard may be writing still, and what a failed one leaves may appear
@@ -253,10 +269,12 @@ def write_shard(
     writer = sinks[0].open_writer(inits[0], attempt)
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
     before = time.perf_counter()
-    with gather(pointers, tensor_bytes(features)) as patches:
+    with gather(pointers, staged) as patches:
         for group, i in in_order(pointers):
             values: dict[str, Any] = patches(group, i)
             gathering += time.perf_counter() - before
+            if baking:
+                values["image"] = baking(values["image"])
             values["scene_id"] = group.scene_id
             values["row"], values["col"] = int(group.rows[i]), int(group.cols[i])
             values |= group.texts

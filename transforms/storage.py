@@ -7,13 +7,12 @@ sink. Local paths stay ``pathlib.Path``.
 
 from __future__ import annotations
 
-import atexit
-import functools
+import contextlib
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -239,27 +238,24 @@ def get_folder(path: Path, local: Path) -> None:
         shutil.copytree(path, local)
 
 
-def local_copy(path: str) -> str:
-    """A local file with a file's content: itself, or a copy that lasts as long as the process.
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """A local file with a file's content, for the block: itself, or a copy.
 
-    For small files that are read whole, such as vector labels.
+    For small files that are read whole, such as vector labels. The copy goes with the block, not
+    with the process: a worker of a cluster is killed sooner or later, and leaves what it holds.
 
     Raises:
       FileNotFoundError: there is none.
     """
     if not is_remote(path):
-        return path
-    return _copied(path, stamps([path]).get(path, ""))
-
-
-@functools.lru_cache(maxsize=64)
-def _copied(path: str, _stamp: str) -> str:
+        yield path
+        return
     system, inner = _system(path)
-    folder = tempfile.mkdtemp(prefix="scenefeed-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    local = os.path.join(folder, path.rsplit("/", 1)[1])
-    system.get_file(inner, local)
-    return local
+    with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder:
+        local = os.path.join(folder, path.rsplit("/", 1)[1])
+        system.get_file(inner, local)
+        yield local
 
 
 def gdal_name(path: str) -> str:

@@ -91,15 +91,15 @@ def _zones(
 def _read(path: str, attribute: str, changed: str) -> tuple[str, np.ndarray, np.ndarray]:
     """A vector file's CRS, and each feature's text and geometry. ``changed`` is for the cache."""
     try:
-        local = local_copy(path)
-        fields = pyogrio.read_info(local)["fields"].tolist()
-        if attribute not in fields:
-            raise SceneError(
-                f"has no attribute {attribute!r}: set split.attribute to one of its "
-                f"{', '.join(fields) or '(none)'}",
-                step="split", file=path,
-            )  # fmt: skip
-        meta, _, shapes, (values,) = pyogrio.raw.read(local, columns=[attribute])
+        with local_copy(path) as local:
+            fields = pyogrio.read_info(local)["fields"].tolist()
+            if attribute not in fields:
+                raise SceneError(
+                    f"has no attribute {attribute!r}: set split.attribute to one of its "
+                    f"{', '.join(fields) or '(none)'}",
+                    step="split", file=path,
+                )  # fmt: skip
+            meta, _, shapes, (values,) = pyogrio.raw.read(local, columns=[attribute])
         shapes = shapely.make_valid(shapely.force_2d(shapely.from_wkb(shapes)))
     except (RuntimeError, ValueError, OSError, shapely.errors.ShapelyError) as e:
         raise SceneError(

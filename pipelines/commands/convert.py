@@ -101,12 +101,11 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         return too_many_failed(out, metrics, args.max_failed)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes, stage_dir)
-    build = convert.convert_pipeline(job, scenes)
     if template := runner.writes_template(options):
-        runner.run(build, options)
+        runner.run(convert.convert_pipeline(job, scenes), options)
         print(f"wrote the job to {template}; nothing was converted")
         return 0
     return write_dataset(
-        job, options, None if whole else build, len(scenes), args.json, args.max_failed,
-        args.drop_stage,
+        job, options, None if whole else lambda job: convert.convert_pipeline(job, scenes),
+        len(scenes), args.json, args.max_failed, args.drop_stage,
     )  # fmt: skip

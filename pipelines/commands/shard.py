@@ -37,10 +37,11 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     statistics.check_function(config, args.normalize)
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))
-    paths = [("", str(out)), *(("stage file", s.path) for s in scenes)]
+    paths = [("dataset", str(out)), *(("stage file", s.path) for s in scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes)
-    build = convert.shard_pipeline(job, scenes)
-    return write_dataset(job, options, build, len(scenes), args.json)
+    return write_dataset(
+        job, options, lambda job: convert.shard_pipeline(job, scenes), len(scenes), args.json
+    )

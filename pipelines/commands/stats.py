@@ -39,6 +39,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     statistics.warm_up()
     document = statistics.compute(out, config, scenes, options)
     write_json(args.json, document)
-    statistics.say(out, document)
+    statistics.adopt(out, config)
+    statistics.say(out)
     describe(out)
     return 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.engines.processes import Cluster
 from tests.conftest import ROOT, scenefeed
 
 TOOLS = {"flink": ("java", "mvn"), "spark": ("java", "mvn"), "prism": ("go",)}
@@ -25,6 +29,9 @@ class LocalCluster:
         self.engine, self.folder = engine, folder
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.env = {**os.environ, "PATH": path, "LOCAL_CLUSTER": str(folder)}
+
+    def stop(self, name: str) -> None:
+        Cluster(self.folder, self.folder).stop(name)
 
     def run(self, *args: str) -> str:
         command = [str(ROOT / "deploy" / "local-cluster"), *args]
@@ -88,3 +95,35 @@ def scenes(tmp_path_factory) -> Path:
 
 def fingerprint(out: Path) -> str:
     return json.loads((out / "dataset.json").read_text())["fingerprint"]
+
+
+@contextlib.contextmanager
+def converting(
+    scenes: Path, out: Path, flags: list[str], step: str = "stage/.*.tmp"
+) -> Iterator[subprocess.Popen[str]]:
+    """The real command in the background, once there is a file of ``step``, and before its end."""
+    job = subprocess.Popen(
+        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
+         "--output", out, "--num_shards", "4", *flags],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not list(out.glob(step)):
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.01)
+        yield job
+    finally:
+        job.kill()
+
+
+def interrupt(job: subprocess.Popen[str], out: Path) -> None:
+    """Ctrl-C: the command says one line, and no worker writes on."""
+    job.send_signal(signal.SIGINT)
+    assert job.wait(60) == 130
+    *_, line = [x for x in job.stderr if x.startswith("scenefeed")]
+    assert "interrupted: the same command goes on from here" in line
+    time.sleep(2)  # for what a worker was about to rename
+    left = sorted(out.rglob("*"))
+    time.sleep(8)
+    assert sorted(out.rglob("*")) == left
+    assert not (out / "dataset.json").exists()

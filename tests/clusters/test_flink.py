@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 
-from tests.clusters.conftest import LocalCluster, fingerprint
-from tests.conftest import ROOT, scenefeed
+from tests.clusters.conftest import LocalCluster, converting, fingerprint, interrupt
+from tests.conftest import ROOT, errors, scenefeed
 from tests.deploy.docs import doc_commands, run
+from tests.end_to_end.test_real_scenes import YAML
 from tests.storage.conftest import s3  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -58,20 +58,10 @@ def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
 def test_a_killed_task_manager(flink_cluster, flags, scenes, tmp_path, step):
     """The other one takes over."""
     out = tmp_path / "out"
-    job = subprocess.Popen(
-        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
-         "--output", out, "--num_shards", "4", *flags, "--parallelism=2"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        while not list(out.glob(step)):
-            assert job.poll() is None, job.stderr.read()
-            time.sleep(0.01)
+    with converting(scenes, out, [*flags, "--parallelism=2"], step) as job:
         os.kill(flink_cluster.status()["pids"]["task-manager-0"], signal.SIGKILL)
         assert job.poll() is None, "it had ended before the kill"
         assert job.wait(300) == 0, job.stderr.read()
-    finally:
-        job.kill()
     log = (flink_cluster.folder / "logs" / "job-manager.log").read_text()
     assert "task-manager-0 is no longer reachable" in log
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
@@ -85,23 +75,91 @@ def jobs(rest):
 def test_an_interrupt_cancels_the_job(flink_cluster, flags, scenes, tmp_path):
     out, rest = tmp_path / "out", flink_cluster.status()["rest"]
     before = {job["jid"] for job in jobs(rest)}
-    command = subprocess.Popen(
+    with converting(scenes, out, [*flags, "--parallelism=1"]) as job:
+        interrupt(job, out)
+    (state,) = [job["state"] for job in jobs(rest) if job["jid"] not in before]
+    assert state == "CANCELED"
+
+
+def test_no_worker_pool(flink_cluster, flags, scenes, tmp_path):
+    """Told once Flink has used up its restarts."""
+    flink_cluster.stop("worker-pool")
+    out = tmp_path / "out"
+    done = scenefeed(
+        "convert", "--config", scenes, "--output", out, *flags, "--parallelism=1", code=1,
+        seconds=300,
+    )  # fmt: skip
+    (line,) = errors(done)
+    address = next(f for f in flags if f.startswith("--environment_config=")).split("=")[1]
+    assert f"no workers answer at --environment_config {address}: start a worker pool" in line
+    assert not (out / "dataset.json").exists()
+
+
+# A site's own start-up file: as if a package were not installed.
+HIDDEN = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r} and "-c" in sys.orig_argv:  # workers, not the pool that starts them
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@pytest.fixture
+def pool_without(flink_cluster, tmp_path):
+    """Another worker pool, whose workers lack a package."""
+
+    def start(name):
+        (tmp_path / "sitecustomize.py").write_text(HIDDEN.format(name=name))
+        flink_cluster.stop("worker-pool")
+        cluster = LocalCluster("flink", flink_cluster.folder)
+        cluster.env["PYTHONPATH"] = str(tmp_path)
+        return cluster.up()
+
+    yield start
+    flink_cluster.stop("worker-pool")
+
+
+def test_workers_without_scenefeed(pool_without, scenes, tmp_path):
+    flags, out = pool_without("scenefeed"), tmp_path / "out"
+    done = scenefeed(
+        "convert", "--config", scenes, "--output", out, *flags, "--parallelism=1", code=1,
+        seconds=300,
+    )  # fmt: skip
+    (line,) = errors(done)
+    assert "a worker has no scenefeed: install the version that this command is of" in line
+    assert not (out / "dataset.json").exists()
+
+
+def test_workers_that_do_not_come_up(pool_without, scenes, tmp_path):
+    """Flink waits for ever; the command says where to look."""
+    flags, out = pool_without("apache_beam"), tmp_path / "out"
+    job = subprocess.Popen(
         [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
          "--output", out, *flags, "--parallelism=1"], stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        while not (new := [j for j in jobs(rest) if j["jid"] not in before]):
-            assert command.poll() is None, command.stderr.read()
-            time.sleep(0.05)
-        command.send_signal(signal.SIGINT)
-        assert command.wait(60) == 130
+        line = next(x for x in job.stderr if x.startswith("scenefeed"))
+        assert "nothing for 180 s: it waits for its turn, or its workers do not come up" in line
+        assert job.poll() is None
+        job.send_signal(signal.SIGINT)
+        assert job.wait(60) == 130
     finally:
-        command.kill()
-    (line,) = [x for x in command.stderr if x.startswith("scenefeed")]
-    assert "interrupted: the same command goes on from here" in line
-    (state,) = [job["state"] for job in jobs(rest) if job["jid"] == new[0]["jid"]]
-    assert state in ("CANCELLING", "CANCELED")
-    assert not (out / "dataset.json").exists()
+        job.kill()
+
+
+def test_real_scenes(flags, data, tmp_path):
+    """The flood chips, as tests/end_to_end converts them on one machine."""
+    (tmp_path / "floods.yaml").write_text(YAML.format(data=data))
+    for name, options in (("flink", [*flags, "--parallelism=2"]), ("direct", [])):
+        scenefeed(
+            "convert", "--config", tmp_path / "floods.yaml", "--output", tmp_path / name, *options
+        )
+    assert metrics(tmp_path / "flink")["scenes"] == {"done": 7, "reused": 0, "failed": 0}
+    assert fingerprint(tmp_path / "flink") == fingerprint(tmp_path / "direct")
 
 
 def test_from_bucket_to_bucket(flink_cluster, s3, scenes, tmp_path, monkeypatch):  # noqa: F811

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.clusters.conftest import fingerprint
+from tests.clusters.conftest import converting, fingerprint, interrupt
 from tests.conftest import ROOT, scenefeed
 from tests.deploy.docs import doc_commands, run
 
@@ -23,6 +23,11 @@ def test_the_same_bytes_as_on_one_machine(flags, scenes, tmp_path, where):
         flags = [*flags[:2], "--environment_type=LOOPBACK"]
     scenefeed("convert", "--config", scenes, "--output", out, "--num_shards", 4, *flags)
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+def test_an_interrupt_cancels_the_job(flags, scenes, tmp_path):
+    with converting(scenes, tmp_path / "out", flags) as job:
+        interrupt(job, tmp_path / "out")
 
 
 def test_started_by_beam(prism_cluster, scenes, tmp_path):

@@ -5,15 +5,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.clusters.conftest import LocalCluster, fingerprint
+from tests.clusters.conftest import LocalCluster, converting, fingerprint, interrupt
 from tests.conftest import ROOT, scenefeed
 from tests.deploy.docs import doc_commands, run
 
@@ -65,28 +62,29 @@ def test_the_same_bytes_as_on_one_machine(spark_needs, scenes, tmp_path, workers
 @pytest.mark.parametrize("step", ["stage/.*.tmp", "records/beam-temp-train-*/*.tfrecord"])
 def test_a_killed_executor(spark_cluster, flags, scenes, tmp_path, step):
     out = tmp_path / "out"
-    job = subprocess.Popen(
-        [sys.executable, "-m", "scenefeed.pipelines.cli", "convert", "--config", scenes,
-         "--output", out, "--num_shards", "4", *flags],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        while not list(out.glob(step)):
-            assert job.poll() is None, job.stderr.read()
-            time.sleep(0.01)
+    with converting(scenes, out, flags, step) as job:
         pids = spark_cluster.status()["pids"]
         found = {n: executors(pids[n]) for n in ("worker-0", "worker-1")}
         worker, (executor, *_) = next((n, e) for n, e in found.items() if e)
         os.kill(executor, signal.SIGKILL)
         assert job.poll() is None, "it had ended before the kill"
         assert job.wait(600) == 0, job.stderr.read()
-    finally:
-        job.kill()
     application = max(applications(spark_cluster), key=lambda x: x["id"])
     log = (spark_cluster.folder / "logs" / f"{worker}.log").read_text()
     killed = rf"Executor {application['id']}/\d+ finished with state (KILLED|FAILED|EXITED)"
     assert re.search(killed, log)
     assert fingerprint(out) == fingerprint(scenes.parent / "direct")
+
+
+def test_an_interrupt_cancels_the_job(spark_cluster, flags, scenes, tmp_path):
+    """Its executors end with it, and the job server takes the next."""
+    before = {x["id"] for x in applications(spark_cluster)}
+    with converting(scenes, tmp_path / "out", flags) as job:
+        pids = spark_cluster.status()["pids"]
+        assert [pid for n in (0, 1) for pid in executors(pids[f"worker-{n}"])]
+        interrupt(job, tmp_path / "out")
+    assert len({x["id"] for x in applications(spark_cluster)} - before) == 1
+    assert not [pid for n in (0, 1) for pid in executors(pids[f"worker-{n}"])]
 
 
 def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):

@@ -118,6 +118,7 @@ def test_every_kind_of_feature_by_index_and_by_stream(tmp_path, compression):
 def test_operations_of_a_graph_are_those_of_numpy(shape):
     """The service and tensorflow-io shape batches in graphs; everything else by NumPy."""
     from scenefeed.loader.shaping import NumpyOperations
+    from scenefeed.loader.statistics import Normalization
     from scenefeed.loader.tensors import TensorOperations
 
     rng, count = np.random.default_rng(0), 40
@@ -131,12 +132,12 @@ def test_operations_of_a_graph_are_those_of_numpy(shape):
         one = one[::-1] if rows[i] else one
         one = one[:, ::-1] if columns[i] else one
         expected[i] = one.swapaxes(0, 1) if swap[i] else one
-    factor = rng.random(shape[-1]).astype(np.float32)
+    scale = rng.random(shape[-1]).astype(np.float32)
     offset = rng.random(shape[-1]).astype(np.float32)
     for ops in (NumpyOperations(), TensorOperations()):
         found = ops.oriented(x.copy(), rows, columns, swap)
         assert np.array_equal(found, expected)
         assert found.dtype == x.dtype
-        scaled = np.asarray(ops.affine(x.copy(), factor, offset))
-        assert np.allclose(scaled, x * factor + offset, rtol=1e-6)
+        scaled = np.asarray(ops.normalized(x.copy(), Normalization(offset, scale)))
+        assert np.allclose(scaled, (x - offset) / scale, rtol=1e-6)
         assert scaled.dtype == np.float32

@@ -60,6 +60,8 @@ def test_a_job_server_that_is_not_there():
         ("Only one SparkContext should be running in this JVM", "runs another job"),
         ("ModuleNotFoundError: No module named 'scenefeed'", "a worker has no scenefeed"),
         ("IOException: Insufficient number of network buffers: required 512", "min-buffers"),
+        ("java.io.InvalidClassException: org.apache.beam.runners.flink.ImpulseInputFormat; local "
+         "class incompatible", "127.0.0.1:9 has another Beam than the cluster"),
         ("ValueError: of ours", ""),
     ],
 )  # fmt: skip
@@ -87,3 +89,9 @@ def test_the_command_says_it_in_one_line(tmp_path):
     (line,) = errors(scenefeed(*words, "--shared_disk", code=1))
     assert "no job server answers at --job_endpoint 127.0.0.1:9" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_shard_names_the_dataset_that_workers_cannot_see(small_dataset):
+    out = small_dataset / "out"
+    (line,) = errors(scenefeed("shard", out, *REMOTE, code=2))
+    assert line.startswith(f"scenefeed: dataset {out}: is on this machine")

@@ -206,3 +206,31 @@ def test_balanced_sampling_counts_what_is_kept(folder, convert):
     assert 0 < found["patches"] == len(records)
     values = records.batch(range(len(records)))["image"][..., 0].astype(float)
     assert found["bands"]["VV"]["mean"] == pytest.approx(values.mean(), rel=1e-12)
+
+
+def test_baked_records_hold_what_the_graph_gives(folder, convert, scenefeed):
+    convert()
+    raw = Reader(folder / "out", "train")
+    before = raw.batch(range(len(raw)))
+    text = (folder / "config.yaml").read_text().replace("zscore", "quantile, bake: true")
+    (folder / "config.yaml").write_text(text)
+    convert()
+    baked = Reader(folder / "out", "train")
+    after = baked.batch(range(len(baked)))
+
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    graph = tft.TFTransformOutput(str(folder / "out"))
+    expected = graph.transform_raw_features({"image": tf.constant(before["image"])})["image"]
+    assert np.array_equal(after["image"], expected)
+    for name in ("water", "row", "col", "scene_id"):
+        assert np.array_equal(after[name], before[name])
+    fingerprint = json.loads((folder / "out/dataset.json").read_text())["fingerprint"]
+    said, _ = convert()
+    assert "nothing to do" in said
+    scenefeed("verify", folder / "out")
+    _, (line,) = scenefeed("stats", folder / "out", code=2)
+    assert "scenefeed shard" in line
+    scenefeed("shard", folder / "out")
+    assert json.loads((folder / "out/dataset.json").read_text())["fingerprint"] == fingerprint

@@ -1,10 +1,13 @@
 """Paths that may be URLs."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from scenefeed.transforms.errors import ConfigError
+from scenefeed.transforms.labels.table import read_table
+from scenefeed.transforms.labels.vectorfile import read_vector
 from scenefeed.transforms.rasters import _endpoints
 from scenefeed.transforms.remotepath import RemotePath
 from scenefeed.transforms.scenes import Asset, SceneFiles
@@ -12,6 +15,7 @@ from scenefeed.transforms.storage import (
     absolute,
     gdal_name,
     join,
+    local_copy,
     names_in,
     path_of,
     remove,
@@ -78,6 +82,40 @@ def test_local_files(tmp_path):
         remove(path)
     assert names_in(tmp_path) == []
     assert names_in(tmp_path / "none") == []
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """A remote file system; copies of what it holds go below tmp_path."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return pytest.importorskip("fsspec").filesystem("memory")
+
+
+def test_a_copy_of_a_remote_file_goes_with_the_block(memory, tmp_path):
+    memory.pipe_file("/copies/a.csv", b"id\n1\n")
+    with local_copy("memory://copies/a.csv") as local:
+        assert Path(local).parent.parent == tmp_path
+        assert (Path(local).name, Path(local).read_bytes()) == ("a.csv", b"id\n1\n")
+    with pytest.raises(FileNotFoundError), local_copy("memory://copies/none.csv"):
+        pass
+    assert names_in(tmp_path) == []
+    write_text(tmp_path / "here.csv", "id\n")
+    with local_copy(str(tmp_path / "here.csv")) as local:
+        assert local == str(tmp_path / "here.csv")
+    assert names_in(tmp_path) == ["here.csv"]
+
+
+def test_labels_leave_no_copies(memory, tmp_path):
+    memory.pipe_file("/copies/t.csv", b"id,tons\na,7\n")
+    point = b'{"type": "Feature", "properties": {"kind": "oak"}, "geometry": '
+    point += b'{"type": "Point", "coordinates": [7, 50]}}'
+    memory.pipe_file(
+        "/copies/p.geojson", b'{"type": "FeatureCollection", "features": [%s]}' % point
+    )
+    assert read_table("memory://copies/t.csv").rows == [["a", "7"]]
+    found = read_vector("memory://copies/p.geojson", ("kind",))
+    assert (found.geometries[0].x, found.fields["kind"].tolist()) == (7, ["oak"])
+    assert names_in(tmp_path) == []
 
 
 def test_what_lies_beside_a_scene_is_known_by_its_stamps():

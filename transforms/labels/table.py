@@ -51,7 +51,7 @@ def read_table(path: str) -> Table:
 @functools.lru_cache(maxsize=4)
 def _read(path: str, _stamp: str) -> Table:
     try:
-        with open(local_copy(path), newline="", encoding="utf-8-sig") as f:
+        with local_copy(path) as local, open(local, newline="", encoding="utf-8-sig") as f:
             head = f.readline()
             f.seek(0)
             rows = [r for r in csv.reader(f, delimiter=max(",;\t", key=head.count)) if any(r)]

@@ -85,19 +85,8 @@ def _read(
     crs: str | None,
 ) -> VectorTable:  # fmt: skip
     try:
-        local = local_copy(path)
-        layers = [str(name) for name in pyogrio.list_layers(local)[:, 0]]
-        layer = layer if layer is not None else _only(layers, path)
-        if layer not in layers:
-            raise SceneError(not_there("layer", layer, layers), step="label", file=path)
-        info = pyogrio.read_info(local, layer=layer)
-        known = [str(name) for name in info["fields"]]
-        for name in columns if info["features"] else ():  # a GeoJSON without any has no fields
-            if name not in known:
-                raise SceneError(not_there("attribute", name, known), step="label", file=path)
-        meta, _, wkb, values = pyogrio.raw.read(
-            local, layer=layer, columns=list(columns), force_2d=True, datetime_as_string=True
-        )
+        with local_copy(path) as local:
+            meta, wkb, values = _layer(local, path, columns, layer)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as e:
         raise SceneError(
             f"cannot be read as a vector file ({describe(e)})", step="label", file=path
@@ -115,6 +104,23 @@ def _read(
         if len(geometries):
             check_degrees(given, shapely.total_bounds(geometries), path)
     return VectorTable(path, geometries, fields, given, int((~there).sum()))
+
+
+def _layer(local: str, path: str, columns: tuple[str, ...], layer: str | None) -> tuple[Any, ...]:
+    """What pyogrio tells of a layer, its geometries and the columns' values."""
+    layers = [str(name) for name in pyogrio.list_layers(local)[:, 0]]
+    layer = layer if layer is not None else _only(layers, path)
+    if layer not in layers:
+        raise SceneError(not_there("layer", layer, layers), step="label", file=path)
+    info = pyogrio.read_info(local, layer=layer)
+    known = [str(name) for name in info["fields"]]
+    for name in columns if info["features"] else ():  # a GeoJSON without any has no fields
+        if name not in known:
+            raise SceneError(not_there("attribute", name, known), step="label", file=path)
+    meta, _, wkb, values = pyogrio.raw.read(
+        local, layer=layer, columns=list(columns), force_2d=True, datetime_as_string=True
+    )
+    return meta, wkb, values
 
 
 def _only(layers: list[str], path: str) -> str:
