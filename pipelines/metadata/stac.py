@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from ...loader.spec import DatasetSpec
 from ...transforms.georeference import Georeference, transform_points
 from .tfds import tfds_name
-from .words import about, document, made, units
+from .words import about, baked_by, document, made, units
 
 COLLECTION, ITEMS = "collection.json", "scenes.geojson"
 _VERSION = "1.1.0"
@@ -196,7 +196,7 @@ def _bands(spec: DatasetSpec, statistics: Mapping[str, Any]) -> Iterator[dict[st
         else:
             band["description"] = f"values {unit}"
         found = (statistics.get("bands") or {}).get(name)
-        if found and found["count"]:
+        if found and found["count"] and not baked_by(spec):
             keys = {"minimum": "min", "maximum": "max", "mean": "mean", "stddev": "std"}
             band["statistics"] = {k: found[v] for k, v in keys.items()}
         yield band
