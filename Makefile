@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow test-clusters test-tfio test-frameworks lint bench lock install clean
+.PHONY: help demo test test-slow test-clusters test-tfio test-frameworks test-browser lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-clusters  those that start Flink, Spark, Prism and stores on this machine"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
+	@echo "make test-browser  the report in Chromium, which is installed by apt where it is missing"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the figures in the README"
 	@echo "make lock      resolve the dependencies again"
@@ -72,6 +73,13 @@ test-clusters: $(STAMP)
 test-frameworks: .venv-frameworks/.installed
 	.venv-frameworks/bin/python -m pytest tests/frameworks
 
+# The tests skip, with the reason, where there is no Chromium and none can be installed.
+test-browser: $(STAMP)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "no Chromium, and no apt or no rights to install it"
+	$(BIN)/python -m pytest -m browser
+
 # What both sets of versions must do, in the older one.
 test-tfio: .venv-tfio/.installed
 	.venv-tfio/bin/python -m pytest tests/tfio tests/loader tests/transforms
@@ -87,8 +95,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 lock:
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra dev pyproject.toml -o requirements.lock
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra dev pyproject.toml -o requirements-tfio.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra report --extra tfds --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra report --extra dev pyproject.toml -o requirements-tfio.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
 
 clean:

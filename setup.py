@@ -6,9 +6,12 @@ setup(
     packages=[
         "scenefeed.pipelines",
         "scenefeed.pipelines.commands",
+        "scenefeed.pipelines.metadata",
+        "scenefeed.pipelines.report",
         "scenefeed.transforms",
         "scenefeed.transforms.labels",
         "scenefeed.transforms.sources",
+        "scenefeed.transforms.statistics",
         "scenefeed.loader",
     ],
     package_dir={
@@ -16,5 +19,8 @@ setup(
         "scenefeed.transforms": "transforms",
         "scenefeed.loader": "loader",
     },
-    package_data={"scenefeed.loader": ["py.typed"]},
+    package_data={
+        "scenefeed.loader": ["py.typed"],
+        "scenefeed.pipelines.report": ["page.html", "page.css"],
+    },
 )

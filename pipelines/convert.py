@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import hashlib
 import json
@@ -15,7 +16,7 @@ from apache_beam.pvalue import AsList, AsSingleton
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec, Feature
 from ..transforms.baking import Baking
-from ..transforms.config import STAGE_SECTIONS, Config
+from ..transforms.config import STAGE_SECTIONS, WORDS, Config
 from ..transforms.errors import ConfigError, DeadLetter
 from ..transforms.headers import SceneHeader
 from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Plan, Spread, Stage
@@ -23,7 +24,7 @@ from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import StagedScene
-from ..transforms.storage import check_bucket, is_remote, join, names_in, path_of, sizes
+from ..transforms.storage import check_bucket, is_remote, join, names_in, path_of, sizes, write_text
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
@@ -172,14 +173,24 @@ def check_folder(flag: str, folder: Path) -> None:
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:
-    """The first key in which two configurations differ, in words. Scenes may be added."""
-    if path == "scenes.paths" or old == new:
+    """The first key in which two configurations differ, in words. Scenes may be added, and what
+    is said of the dataset may change."""
+    if path in ("scenes.paths", *WORDS) or old == new:
         return ""
     if isinstance(old, dict) and isinstance(new, dict):
         keys: Iterator[str] = iter(dict.fromkeys((*old, *new)))
         found = (_difference(old.get(k), new.get(k), f"{path}.{k}".lstrip(".")) for k in keys)
         return next((f for f in found if f), "")
     return f"{path} was {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def keep_words(out: Path, config: Config) -> None:
+    """Has dataset.json of a whole dataset say what the configuration now says of it."""
+    spec = DatasetSpec.load(str(out))
+    words = {key: config.resolved()[key] for key in WORDS}
+    if spec.config | words != spec.config:
+        spec = dataclasses.replace(spec, config=spec.config | words)
+        write_text(out / FILE_NAME, spec.to_json())
 
 
 def staged_scenes(out: Path) -> list[StagedScene]:
@@ -257,5 +268,5 @@ def reshard_fingerprint(config: Config, scenes: Iterable[StagedScene]) -> str:
 
 __all__ = [
     "check_output", "check_reshard", "convert_pipeline", "inputs", "inputs_fingerprint",
-    "read_metrics", "reshard_fingerprint", "shard_pipeline", "staged_scenes", "written_config",
+    "keep_words", "read_metrics", "reshard_fingerprint", "shard_pipeline", "staged_scenes", "written_config",
 ]  # fmt: skip

@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..transforms.baking import Baking
-from ..transforms.staging import StagedScene, columns
+from ..transforms.staging import columns
 from ..transforms.storage import path_of
 from . import cluster, results, runner, statistics
 from .arguments import write_json
 from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
+from .metadata import forget, write_metadata
 from .progress import progress, silence_told
 from .results import Run
 from .summary import conclude
@@ -46,24 +48,28 @@ def write_dataset(
         statistics.warm_up()
     first = dataclasses.replace(job, config=job.config.unbaked)
     metrics = _execute(first, options, build(first), scenes) if build else read_metrics(out)
-    found = None
-    if asked.wanted and metrics["status"] == "complete":
-        staged = staged_scenes(out)
-        found = statistics.compute(out, first.config, staged, options)
-        if asked.bake:
-            metrics = _bake(job, options, staged, found)
-        else:
-            statistics.adopt(out, job.config)
+    whole = metrics["status"] == "complete"
+    if whole and asked.bake:
+        metrics = _bake(job, options)
     write_json(json, metrics)
     code = conclude(out, metrics, max_failed)
-    if found:
-        statistics.say(out, found)
-    if drop_stage and metrics["status"] == "complete":
+    if not whole:
+        return code
+    try:
+        if asked.wanted and not asked.bake:
+            statistics.compute(out, job.config, staged_scenes(out), options)
+            statistics.adopt(out, job.config)
+        if asked.wanted:
+            statistics.say(out)
+    finally:
+        describe(out)
+    if drop_stage:
         results.drop_stage(job, read_scenes(out))
     return code
 
 
 def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
+    forget(path_of(job.out))
     results.begin(job)
     try:
         with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
@@ -76,13 +82,20 @@ def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, 
     return read_metrics(path_of(job.out))
 
 
-def _bake(
-    job: Run, options: Any, scenes: list[StagedScene], found: dict[str, Any]
-) -> dict[str, Any]:
-    """Writes the records again, normalized. Gives the metrics."""
+def _bake(job: Run, options: Any) -> dict[str, Any]:
+    """Computes statistics, and writes the records again, normalized. Gives the metrics."""
+    out = path_of(job.out)
+    scenes = staged_scenes(out)
+    found = statistics.compute(out, job.config.unbaked, scenes, options)
     shape, dtype = columns(scenes[0].header, job.config)["image"]
     num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     baking = Baking(dtype, num_bytes, found["transform"]["image"])
     metrics = _execute(job, options, shard_pipeline(job, scenes, baking), len(scenes))
-    statistics.write(path_of(job.out), found)
+    statistics.write(out, found)
     return metrics
+
+
+def describe(out: Path) -> None:
+    """Writes what other tools read of a dataset, and says what it left as it was."""
+    for name in write_metadata(out):
+        print(f"note     {out / name} was written by somebody else, and stays as it is")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio import Env
 
 from ..transforms.georeference import Georeference
 
@@ -63,10 +64,11 @@ def gaps(keys: Keys, size: int, grids: Mapping[str, Georeference]) -> dict[tuple
       size: their side, pixels.
       grids: the scenes' grids.
     """
-    return {
-        (one, other): _gap(keys[one], keys[other], size, grids)
-        for one, other in itertools.combinations([k for k in keys if keys[k]], 2)
-    }
+    with Env():  # entered anew for each scene, it would take half the time
+        return {
+            (one, other): _gap(keys[one], keys[other], size, grids)
+            for one, other in itertools.combinations([k for k in keys if keys[k]], 2)
+        }
 
 
 def _gap(
@@ -137,10 +139,11 @@ def _overlapping(
 ) -> int | None:  # fmt: skip
     """Pairs of patches of different scenes whose centres are nearer than the smaller one's side:
     such squares overlap, however they are turned. Squares that only touch are left out."""
-    placed = [s for s in {*one, *other} if s in grids and pixel_metres(grids[s]) is not None]
+    metres = {s: pixel_metres(grids[s]) for s in {*one, *other} if s in grids}
+    sides = {s: min(m) * size * _TOUCHING for s, m in metres.items() if m is not None}
+    placed = list(sides)
     if len(placed) < 2:
         return 0 if placed else None
-    sides = {s: min(pixel_metres(grids[s]) or (0, 0)) * size * _TOUCHING for s in placed}
     clouds = [_cloud(split, placed, size, grids, sides) for split in (one, other)]
     if not all(len(points) for points, _, _ in clouds):
         return 0

@@ -213,8 +213,9 @@ def _range(band: np.ndarray, fill: float) -> str:
     finite = band[np.isfinite(band)]
     known = finite[finite != fill]
     if known.size:
-        low, high = known.min(), known.max()
-        words = [f"{low:.4g}, constant" if low == high else f"{low:.4g} to {high:.4g}"]
+        form = "d" if known.dtype.kind in "iu" else ".4g"
+        low, high = (format(v, form) for v in (known.min(), known.max()))
+        words = [f"{low}, constant" if low == high else f"{low} to {high}"]
     else:
         words = ["no valid value"]
     if finite.size > known.size:

@@ -58,14 +58,14 @@ def warm_up() -> None:
 def is_current(out: Path, config: Config) -> bool:
     """Whether a folder holds the statistics that a configuration asks for, of the very dataset
     that is there."""
+    if not config.statistics.wanted:
+        return True
     try:
         spec = DatasetSpec.load(str(out))
         held = json.loads((out / STATISTICS).read_text())
     except (DatasetError, OSError, ValueError):
         return False
     wanted = config.resolved()["statistics"]
-    if not config.statistics.wanted:
-        return True
     return bool(held.get("inputs") == spec.inputs and spec.config.get("statistics") == wanted)
 
 
@@ -129,8 +129,9 @@ def asked(written: dict[str, Any], given: Config) -> Config:
     return config.model_copy(update={"statistics": section})
 
 
-def say(out: Path, document: dict[str, Any]) -> None:
+def say(out: Path) -> None:
     """Prints what the statistics are, and what is odd about them."""
+    document = json.loads((out / STATISTICS).read_text())
     for warning in document["warnings"]:
         print(f"scenefeed: {warning}", file=sys.stderr)
     for line in statistics_lines(out, document):

@@ -31,5 +31,5 @@ class Baking:
         if "low" in rows:
             np.clip(found, rows["low"], rows["high"], out=found)
         found -= rows["offset"]
-        found *= np.float32(1) / rows["scale"]  # as the transform graph, and feeds
+        found *= 1 / rows["scale"]  # as the graph does
         return found.tobytes()

@@ -35,6 +35,8 @@ from .sections import (
 STAGE_SECTIONS = ("scenes", "grid", "labels", "scalars", "clean", "tile")
 # What decides the records, beside the stage files.
 RECORD_SECTIONS = ("name", "sample", "split", "records")
+# What is said of a dataset, and decides nothing in it.
+WORDS = ("description", "license")
 RESERVED = ("image", "row", "col", "valid", "invalid", "hash", "scene_id")
 
 
@@ -57,6 +59,8 @@ class Config(Section):
     """A whole configuration. Paths are relative to the YAML's folder."""
 
     name: str = "scenes"
+    description: str = ""
+    license: str = ""
     scenes: Scenes = Scenes()
     grid: TargetGrid | None = None
     labels: dict[str, AnyLabel] = {}

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from ..arguments import add_command, positive, write_json
+from ..targets import CONVERT_MB_PER_S, LOAD_SECONDS, MEMORY_GIB
 
 
 def add(commands: Any) -> None:
@@ -14,11 +15,11 @@ def add(commands: Any) -> None:
     p.add_argument("output", metavar="OUT", help="a converted dataset")
     p.add_argument("--split", help="which split to load (default: the largest)")
     p.add_argument("--batch_size", type=positive, default=1024, metavar="N", help="(default 1024)")
-    p.add_argument("--convert_mb_per_s", type=float, default=27.8, metavar="MB",
+    p.add_argument("--convert_mb_per_s", type=float, default=CONVERT_MB_PER_S, metavar="MB",
                    help="target: source MB converted a second (27.8 is 100 GB an hour)")  # fmt: skip
-    p.add_argument("--load_seconds", type=float, default=2.0, metavar="S",
+    p.add_argument("--load_seconds", type=float, default=LOAD_SECONDS, metavar="S",
                    help="target: seconds for 5 shuffled batches (default 2)")  # fmt: skip
-    p.add_argument("--memory_gib", type=float, default=2.0, metavar="GIB",
+    p.add_argument("--memory_gib", type=float, default=MEMORY_GIB, metavar="GIB",
                    help="target: peak memory of conversion and of loading (default 2)")  # fmt: skip
     p.add_argument("--tensorboard", metavar="DIR", help="write the figures there for TensorBoard")
 

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.finding import find_scenes
     from ...transforms.storage import absolute, path_of
     from .. import convert, runner, statistics
-    from ..execute import write_dataset
+    from ..execute import describe, write_dataset
     from ..results import Run
     from ..summary import too_many_failed
 
@@ -91,8 +91,11 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
+    if whole:
+        convert.keep_words(out, config)
     if whole and statistics.is_current(out, config):
         print(f"{out} already holds this dataset, whole: nothing to do")
+        describe(out)
         metrics = convert.read_metrics(out)
         write_json(args.json, metrics)
         return too_many_failed(out, metrics, args.max_failed)

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.storage import absolute, path_of
     from .. import convert, runner, statistics
+    from ..execute import describe
 
     if not args.verbose:
         runner.quieten()
@@ -39,5 +40,6 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     document = statistics.compute(out, config, scenes, options)
     write_json(args.json, document)
     statistics.adopt(out, config)
-    statistics.say(out, document)
+    statistics.say(out)
+    describe(out)
     return 0

@@ -218,6 +218,7 @@ def test_ranges_leave_out_fill_and_say_so():
     band = np.array([[0, 0, 1.5, np.nan]], np.float32)
     assert _range(band, 0.0) == "1.5, constant, 67% are 0, 25% not finite"
     assert _range(np.zeros((2, 2)), 0.0) == "no valid value, 100% are 0"
+    assert _range(np.array([[-32768, 9999]], np.int16), 0.0) == "-32768 to 9999"
     assert _range(np.array([[1j, 3 + 4j]]), np.nan) == "1 to 5"
 
 

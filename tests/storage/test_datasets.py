@@ -101,6 +101,9 @@ def test_the_same_bytes_as_on_local_disks(remote, local):
     assert names == ours | {f"stage/s{i}.npz" for i in range(3)}
     for name in sorted(n for n in ours if n.startswith("records/")):
         assert server.get(f"out/{name}") == (local / "out" / name).read_bytes(), name
+    for name in ("features.json", "dataset_info.json", "schema.pbtxt"):
+        assert server.get(f"out/{name}") == (local / "out" / name).read_bytes(), name
+    assert f"{server.root}/in/scenes/s0.tif" in server.get("out/README.md").decode()
     again = converted(server, "convert", "--config", config, "--output", out)
     assert "nothing to do" in again.stdout
     assert "whole" in converted(server, "verify", out).stdout
