@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from scenefeed.loader import DatasetSpec, Reader, Statistics, load
+from scenefeed.loader import DatasetSpec, Statistics, load
 from scenefeed.loader.transform import Transform
 
 SHOWN = 6  # patches
@@ -81,13 +81,13 @@ class Served(tf.Module):
     Args:
       model: takes normalized patches.
       transform: normalizes them; None where nothing does.
-      image: shape (H, W, C) and dtype of a raw patch.
+      raw: shape (None, H, W, C) and dtype of raw patches.
     """
 
-    def __init__(self, model: keras.Model, transform: Transform | None, image: tf.TensorSpec):
+    def __init__(self, model: keras.Model, transform: Transform | None, raw: tf.TensorSpec):
         super().__init__()
         self.model, self.transform = model, transform
-        spec = tf.TensorSpec((None, *image.shape), image.dtype, "image")
+        spec = tf.TensorSpec(raw.shape, raw.dtype, "image")
         self.serve = tf.function(self._serve, input_signature=[spec])
 
     def _serve(self, image: Any) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def train_and_serve(
 
     transform = Transform(out) if statistics.normalize != "none" else None
     image = spec.features["image"]
-    served = Served(model, transform, tf.TensorSpec(image.shape, image.dtype))
+    raw = tf.TensorSpec((None, *image.shape), image.dtype)
+    if transform is not None:  # with `bake: true`, what is in the records is not raw
+        raw = transform.inputs["image"]
+    served = Served(model, transform, raw)
     tf.saved_model.save(served, target, signatures=served.serve)
-    patch = Reader(out, features=["image"]).batch([0])["image"]
-    found = tf.saved_model.load(target).signatures["serving_default"](image=tf.constant(patch))
-    print(f"{target}: takes {image.dtype} {image.shape}, gives", found["probabilities"].shape[1:])
     return model
 
 
