@@ -37,7 +37,7 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
         shares[split] = share = counts / max(1, counts.sum())
         i = splits.index(split)
         colour = COLOURS[i % len(COLOURS)]
-        edges = row["histogram"]["edges"]
+        edges = _narrowed(row["histogram"]["edges"])
         axes.stairs(
             share, edges, color=colour, lw=1.4, ls=DASHES[i % len(DASHES)], label=shown(split)
         )
@@ -61,6 +61,14 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
         f"values-{key}", svg(figure), width, height, f"Histogram of {title}. " + "; ".join(said) + ".",
         "", _bins(title, drawn), title=title,
     )  # fmt: skip
+
+
+def _narrowed(edges: list[float]) -> np.ndarray:
+    """Edges to draw: a first or last bin that reaches far out is as wide as the others."""
+    drawn, width = np.array(edges), float(np.median(np.diff(edges)))
+    drawn[0] = max(drawn[0], drawn[1] - width)
+    drawn[-1] = min(drawn[-1], drawn[-2] + width)
+    return drawn
 
 
 def _bins(title: str, drawn: dict[str, dict[str, Any]]) -> Table:
