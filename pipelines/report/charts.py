@@ -47,6 +47,8 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
     if shares and heavy:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0e}" if v < 1e-3 else f"{v:g}")
+    elif shares:  # room for the legend
+        axes.set_ylim(0, 1.3 * max(s.max() for s in shares.values()))
     axes.set_ylabel("share of values" + (", log" if heavy else ""))
     axes.locator_params(axis="x", nbins=5)
     if shares:
