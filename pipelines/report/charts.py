@@ -37,7 +37,7 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
         shares[split] = share = counts / max(1, counts.sum())
         i = splits.index(split)
         colour = COLOURS[i % len(COLOURS)]
-        edges = row["histogram"]["edges"]
+        edges = _narrowed(row["histogram"]["edges"])
         axes.stairs(
             share, edges, color=colour, lw=1.4, ls=DASHES[i % len(DASHES)], label=shown(split)
         )
@@ -47,6 +47,8 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
     if shares and heavy:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0e}" if v < 1e-3 else f"{v:g}")
+    elif shares:  # room for the legend
+        axes.set_ylim(0, 1.3 * max(s.max() for s in shares.values()))
     axes.set_ylabel("share of values" + (", log" if heavy else ""))
     axes.locator_params(axis="x", nbins=5)
     if shares:
@@ -61,6 +63,14 @@ def histogram(key: str, title: str, rows: dict[str, dict[str, Any]], splits: lis
         f"values-{key}", svg(figure), width, height, f"Histogram of {title}. " + "; ".join(said) + ".",
         "", _bins(title, drawn), title=title,
     )  # fmt: skip
+
+
+def _narrowed(edges: list[float]) -> np.ndarray:
+    """Edges to draw: a first or last bin that reaches far out is as wide as the others."""
+    drawn, width = np.array(edges), float(np.median(np.diff(edges)))
+    drawn[0] = max(drawn[0], drawn[1] - width)
+    drawn[-1] = min(drawn[-1], drawn[-2] + width)
+    return drawn
 
 
 def _bins(title: str, drawn: dict[str, dict[str, Any]]) -> Table:

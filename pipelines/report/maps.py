@@ -40,9 +40,9 @@ def overview(gathered: Gathered) -> Figure | None:
     kinds = _kinds(gathered)
     centres = np.array(list(places.centres.values()))
     box, aspect = _view(np.concatenate(list(places.outlines.values())))
-    width = 620
+    width = 460
     tall = (box[3] - box[1]) * aspect / (box[2] - box[0])
-    figure, axes = canvas(width, int(np.clip(width * tall + 60, 240, 640)))
+    figure, axes = canvas(width, int(np.clip(width * tall + 60, 200, 560)))
     coast = land_and_lakes(box)
     if coast is not None:
         for rings, colour in zip(coast, (LAND, WATER), strict=True):

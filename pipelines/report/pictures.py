@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def _cell(
     )  # fmt: skip
 
 
-def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> np.ndarray:
+def _clear(mask: np.ndarray, feature: Feature, only: int | None) -> Any:
     """Where a mask lies over nothing: all but one class; else, of two classes, the first."""
     return np.asarray(mask != only if only is not None else (mask == 0) & (len(feature.names) == 2))
 

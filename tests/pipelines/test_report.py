@@ -140,7 +140,7 @@ def test_statistics_of_training_win_and_others_take_their_bins(out):
     }  # fmt: skip
     statistics = {
         "format": "scenefeed-statistics/1", "fingerprint": "f" * 64, "split": "train", "patches": 23,
-        "dataset": json.loads((out / "dataset.json").read_text())["fingerprint"],
+        "inputs": json.loads((out / "dataset.json").read_text())["inputs"],
         "normalize": "zscore", "warnings": ["band VH has one value in the whole split"],
         "bands": {"VV": made, "VH": {**dict.fromkeys(made), "count": 0}},
         "labels": {"water": {"kind": "mask", "counts": {"0": 30, "1": 0}, "names": [], "ignored": 5,
@@ -156,7 +156,7 @@ def test_statistics_of_training_win_and_others_take_their_bins(out):
     ].tolist()
     assert page.tables["classes-0"][1][:2] == ["0", "30"]
     assert page.tables["classes-0"][2][-1] == "none"
-    (out / "statistics.json").write_text(json.dumps({**statistics, "dataset": "another"}))
+    (out / "statistics.json").write_text(json.dumps({**statistics, "inputs": "another"}))
     facts, _ = report(out)
     assert "statistics.json is of other records" in facts["warnings"][0]
     assert facts["bands"]["VV"]["train"]["count"] == 256 * len(Reader(out, "train"))

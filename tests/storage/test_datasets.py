@@ -12,6 +12,7 @@ import pytest
 import rasterio
 
 from scenefeed.loader import Reader
+from scenefeed.pipelines.report import write_report
 from tests.conftest import write_raster
 from tests.deploy.docs import doc_commands, run
 
@@ -150,6 +151,17 @@ def test_the_loader_reads_it(remote, local, monkeypatch):
     assert len(there) == len(here) > 20
     for name, values in here.batch(np.arange(len(here))).items():
         np.testing.assert_array_equal(there.batch(np.arange(len(here)))[name], values)
+
+
+def test_a_report_of_it_is_that_of_the_local_one(remote, local, tmp_path):
+    server, config = remote
+    converted(server, "convert", "--config", config, "--output", f"{server.root}/seen")
+    words = ("--output", tmp_path / "there.html", "--json", tmp_path / "there.json")
+    assert command(server, "report", f"{server.root}/seen", *words).returncode == 0
+    here = write_report(local / "out", tmp_path / "here.html")["facts"]
+    there = json.loads((tmp_path / "there.json").read_text())["facts"]
+    for key in ("splits", "bands", "labels", "separation", "errors"):
+        assert there[key] == json.loads(json.dumps(here[key]))
 
 
 def test_scenes_are_read_by_ranges(remote, tmp_path):

@@ -106,15 +106,20 @@ class Numbers:
     def _histogram(self, dtype: str) -> dict[str, list[float]]:
         """Bins between the first and the last hundredth; the outer ones reach to least and most,
         since few values far off would leave all others in one bin."""
-        low, high = self.quantiles((0.01, 0.99), dtype)
-        if not low < high:
-            low, high = self.least, self.most
-        edges = np.linspace(low, high, BINS + 1)
+        first, last = self.quantiles((0.01, 0.99), dtype)
+        if not first < last:
+            first, last = self.least, self.most
+        edges = np.linspace(first, last, BINS + 1)
         edges[0], edges[-1] = self.least, self.most
         if not (np.diff(edges) > 0).all():  # one value, or too near to each other for floats
             edges = self.least + np.linspace(-0.5, 0.5, BINS + 1) * max(1.0, abs(self.least))
-        middle = np.clip(sum(limits(self.codes, dtype)) / 2, self.least, self.most)
-        counts, _ = np.histogram(middle, edges, weights=self.counts)
+        low, high = (np.clip(x, self.least, self.most) for x in limits(self.codes, dtype))
+        if np.dtype(dtype) in _EXACT:
+            counts, _ = np.histogram(low, edges, weights=self.counts)
+        else:  # a bucket's values lie anywhere in it
+            after = np.cumsum(self.counts)
+            steps = np.ravel([after - self.counts, after], "F")
+            counts = np.diff(np.round(np.interp(edges, np.ravel([low, high], "F"), steps)))
         return {"edges": edges.tolist(), "counts": counts.astype(np.int64).tolist()}
 
 
