@@ -28,7 +28,7 @@ from .ranges import fetch, ranges
 from .storage import index_of, remove, size_of
 
 _BATCH = 16 << 20  # bytes that are put in order at once
-_SMALL = ("row", "col", "valid", "hash", "invalid")
+_SMALL = ("row", "col", "valid", "hash")
 
 
 class RemoteStage:
@@ -136,7 +136,6 @@ def in_shuffle_order(path: Path, seed: int) -> Path:
         rows, cols = file["row"][:], file["col"][:]
         order = np.argsort(patch_hashes(seed, "order", str(file.attrs["scene_id"]), rows, cols))
         columns = {k: (v.shape[1:], str(v.dtype)) for k, v in file.items() if k not in _SMALL}
-        columns["invalid"] = file["invalid"].shape[1:], str(file["invalid"].dtype)
         tensors = {k: file[k] for k, (shape, _) in columns.items() if shape}
         small = {k: file[k][:] for k in file if k not in tensors}
         size = sum(v[:1].nbytes for v in tensors.values()) if len(order) else 1
@@ -169,7 +168,7 @@ def _index(path: Path) -> bytes:
         arrays: dict[str, np.ndarray] = {}
         tensors = {}
         for name, column in file.items():
-            if column.ndim > 1 and name not in _SMALL:
+            if column.ndim > 1 and name != "invalid":  # which readers want whole
                 arrays[f"{name}@"] = patch_offsets(column)
                 tensors[name] = column.shape[1:], column.dtype.str
             else:

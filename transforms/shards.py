@@ -211,7 +211,7 @@ def _every_shard(
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
     """Writes the shard that it is given, one record at a time."""
 
-    def __init__(self, sinks: Sequence[Any], split: str, baking: Baking | None):
+    def __init__(self, sinks: Sequence[Any], split: str, baking: Baking | None = None):
         self._sinks, self._split, self._baking = sinks, split, baking
         self._records = Metrics.counter("scenefeed", "records-written")
         self._bytes = Metrics.counter("scenefeed", "record-bytes-written")

@@ -18,7 +18,7 @@ def test_defaults_are_the_designs():
     [
         ({"tile": {"sise": 3}}, r"tile\.sise: unknown key; did you mean 'size'"),
         ({"titel": {}}, r"titel: unknown key; did you mean 'tile'"),
-        ({"zzz": 1}, "known are name, scenes, grid, labels"),
+        ({"zzz": 1}, "known are name, description, license, scenes, grid, labels"),
         ({"tile": {"size": "abc"}}, r"tile\.size: .*'abc'"),
         ({"tile": {"size": 0}}, r"tile\.size"),
         ({"tile": {"edge": "crop"}}, r"tile\.edge: .*'drop', 'pad' or 'shift'"),

@@ -119,7 +119,9 @@ class Numbers:
         else:  # a bucket's values lie anywhere in it
             after = np.cumsum(self.counts)
             steps = np.ravel([after - self.counts, after], "F")
-            counts = np.diff(np.round(np.interp(edges, np.ravel([low, high], "F"), steps)))
+            below = np.round(np.interp(edges, np.ravel([low, high], "F"), steps))
+            below[0], below[-1] = 0, self.count
+            counts = np.diff(below)
         return {"edges": edges.tolist(), "counts": counts.astype(np.int64).tolist()}
 
 
