@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
@@ -157,6 +158,10 @@ def compute(
       JobError: a stage file cannot be read, or the job failed.
     """
     spec = DatasetSpec.load(str(out))
+    if np.dtype(scenes[0].header.dtype).kind == "c":
+        raise ConfigError(
+            "statistics: complex images have no order: give clean.complex, such as amplitude"
+        )
     spec = dataclasses.replace(spec, features=features(scenes[0].header, config))
     remove(out / STATISTICS)
     with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:

@@ -323,7 +323,7 @@ class _Work:
     @property
     def fills(self) -> np.ndarray:
         """What invalid values hold, float64 (bands,)."""
-        return np.array(self._cleaner.fills, np.float64)
+        return np.array([np.real(fill) for fill in self._cleaner.fills], np.float64)
 
     def tallies(self) -> dict[str, int]:
         found = {"saturated": self._saturated} if self._saturated else {}

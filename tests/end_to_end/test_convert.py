@@ -38,6 +38,7 @@ def test_same_fingerprint_with_any_workers_in_any_mode(small_dataset, tmp_path, 
         assert shard.read_bytes() == (small_dataset / "out/records" / shard.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_shuffle_of_the_same_patches(small_dataset, tmp_path):
     out, config = tmp_path / "out", small_dataset / "config.yaml"
     scenefeed("convert", "--config", config, "--output", out, "--seed", 9)
@@ -233,6 +234,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(small_dataset, tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path):
     """Peak memory of a scene of 256 MiB is that of one of 16 MiB, give or take 64 MiB."""
     peaks = []

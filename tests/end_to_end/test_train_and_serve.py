@@ -37,6 +37,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 def test_training_and_serving_give_the_same(tmp_path):
     pytest.importorskip("tensorboard")
     scenefeed("synth", tmp_path / "s", "--scenes", 2, "--size", 512)

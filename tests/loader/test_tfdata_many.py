@@ -132,6 +132,7 @@ def test_multi_worker_mirrored_strategy_in_two_processes(out, own):
     assert not set(seen[0]) & set(seen[1])
 
 
+@pytest.mark.slow
 def test_the_tf_data_service_with_two_workers(out):
     """Each worker a process of its own, which knows nothing of this one's Python functions."""
     worker = """

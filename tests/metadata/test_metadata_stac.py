@@ -11,6 +11,7 @@ from scenefeed.loader import DatasetSpec
 from scenefeed.pipelines.metadata import stac
 
 
+@pytest.mark.slow
 def test_stac_places_what_has_a_place(odd, wide):
     import pystac
 

@@ -10,6 +10,7 @@ from scenefeed.transforms.errors import ConfigError
 from tests.conftest import errors, scenefeed
 
 
+@pytest.mark.slow
 def test_a_checks_figures_come_back(small_dataset, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -129,6 +129,7 @@ def test_control_points_place_a_patch_near_their_own(data, tmp_path):
 ODD = '<b>a #1\'s "é" %s-.x'
 
 
+@pytest.mark.slow
 def test_keys_of_odd_scenes_and_no_crs_are_said_in_words(tmp_path):
     write_raster(tmp_path / f"{ODD}.tif", np.ones((1, 8, 8), np.uint8), crs=None)
     out = tmp_path / "out"

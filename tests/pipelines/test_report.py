@@ -223,6 +223,7 @@ def test_one_patch_of_forty_bands_one_constant_without_a_place(tmp_path):
     assert "NaN" not in json.dumps(facts)
 
 
+@pytest.mark.slow
 def test_ten_thousand_scenes_take_bounded_time_and_room(tmp_path):
     out = crowd(tmp_path / "out", 10_000)
     start = time.perf_counter()

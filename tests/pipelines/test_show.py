@@ -193,6 +193,7 @@ def test_captions_say_what_and_where(small_dataset):
     assert f"2 (ignored) {np.mean(mask == 2):.0%}" in found
 
 
+@pytest.mark.slow
 def test_forty_bands_odd_names_and_values_that_are_none(tmp_path):
     pixels = RNG.integers(0, 500, (40, 16, 16)).astype(np.int16)
     pixels[:, :5], pixels[3], pixels[4] = -32768, 7, 0

@@ -89,6 +89,7 @@ def test_statistics_are_those_of_the_training_records(folder, convert):
     np.testing.assert_allclose(image.astype(float).std(axis=(0, 1, 2)), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_added_scenes_reuse_the_cache_and_other_kinds_count_nothing_again(
     folder, convert, scenefeed
 ):
@@ -143,6 +144,7 @@ def test_a_validation_pixel_changes_nothing(folder, convert):
     assert after["fingerprint"] == before["fingerprint"]
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_is_named_on_the_command_line(
     folder, convert, scenefeed, monkeypatch
 ):
@@ -197,6 +199,7 @@ def test_stats_without_stage_files_says_so(folder, convert, scenefeed):
     assert "was not written by `scenefeed convert`" in line
 
 
+@pytest.mark.slow
 def test_balanced_sampling_counts_what_is_kept(folder, convert):
     with (folder / "config.yaml").open("a") as file:
         file.write("sample: {balance: {label: water, ratios: {0: 1, 1: 2}}}\n")
@@ -208,6 +211,7 @@ def test_balanced_sampling_counts_what_is_kept(folder, convert):
     assert found["bands"]["VV"]["mean"] == pytest.approx(values.mean(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_baked_records_hold_what_the_graph_gives(folder, convert, scenefeed):
     convert()
     raw = Reader(folder / "out", "train")
