@@ -209,6 +209,14 @@ def staged_scenes(out: Path) -> list[StagedScene]:
     return scenes
 
 
+def is_staged(out: Path) -> bool:
+    """Whether the stage files of all of a dataset's scenes are there."""
+    try:
+        return bool(staged_scenes(out))
+    except ConfigError:
+        return False
+
+
 def read_scenes(out: Path) -> list[StagedScene]:
     """The scenes of scenes.jsonl.
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:  # verify takes names of files from here, and should not load 
     from ..transforms.staging import StagedScene
 
 SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
-STATISTICS = "statistics.json"
+# Statistics, tf.Transform's graph and its schema, and what scenes give while they are counted.
+STATISTICS, GRAPH, METADATA = "statistics.json", "transform_fn", "transformed_metadata"
+COUNTS = "statistics.tmp"
 RECORDS, STAGE = "records", "stage"
 
 
@@ -215,7 +217,9 @@ def begin(run: Run) -> None:
         if not is_remote(folder):  # object stores know no folders
             folder.mkdir(parents=True, exist_ok=True)
     remove(out / FILE_NAME)
-    remove(out / STATISTICS)
+    if not run.config.statistics.bake:  # what is baked was computed just now
+        for name in (STATISTICS, GRAPH, METADATA, COUNTS):
+            remove(out / name)
     remove_temporaries(run)
 
 
@@ -226,7 +230,7 @@ def remove_temporaries(run: Run) -> None:
     folders = (out,) if run.stage_dir else (out, path_of(run.stage))
     for folder in (f for f in folders if not is_remote(f)):
         for stray in folder.glob(".*.tmp"):
-            stray.unlink(missing_ok=True)
+            remove(stray)
     for name in names_in(out / RECORDS):
         if name.startswith("beam-temp-"):
             remove(out / RECORDS / name)

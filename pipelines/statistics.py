@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -36,18 +35,16 @@ from ..transforms.storage import (
     get_folder,
     is_remote,
     join,
-    names_in,
     put_folder,
     remove,
     write_text,
 )  # fmt: skip
 from . import runner
-from .results import STATISTICS
+from .grouping import Group, group_scenes
+from .results import COUNTS, GRAPH, METADATA, STATISTICS
 from .summary import statistics_lines
 
-GRAPH, METADATA = "transform_fn", "transformed_metadata"
-CACHE, COUNTS, GROUPS = "analysis_cache", "statistics.tmp", "groups.json"
-MOST_GROUPS = 32
+CACHE = "analysis_cache"
 
 
 def warm_up() -> None:
@@ -64,10 +61,11 @@ def is_current(out: Path, config: Config) -> bool:
     try:
         spec = DatasetSpec.load(str(out))
         held = json.loads((out / STATISTICS).read_text())
-    except (DatasetError, OSError, ValueError):
+    except (DatasetError, OSError, ValueError, AttributeError):
         return False
     wanted = config.resolved()["statistics"]
-    return bool(held.get("inputs") == spec.inputs and spec.config.get("statistics") == wanted)
+    same = held.get("inputs") == spec.inputs and held.get("normalize") == wanted["normalize"]
+    return bool(same and spec.config.get("statistics") == wanted)
 
 
 def check_function(config: Config, named: str | None) -> None:
@@ -93,16 +91,17 @@ def user_function(name: str) -> Callable[[Any], Any]:
       ConfigError: there is none.
     """
     module, function = name.split(":")
+    paths = list(sys.path)
     sys.path.append(os.getcwd())  # after all others: it hides no module of theirs
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
+    except Exception as e:  # the module's own, too
         raise ConfigError(
-            f"statistics.normalize {name}: {e}: give MODULE:FUNCTION, with MODULE in this folder "
+            f"statistics.normalize {name}: {describe(e)}: give MODULE:FUNCTION, with MODULE in this folder "
             "or on PYTHONPATH"
         ) from None
     finally:
-        sys.path.pop()
+        sys.path[:] = paths
     if not callable(found):
         raise ConfigError(f"statistics.normalize {name}: is no function")
     return found  # type: ignore[no-any-return]
@@ -117,7 +116,7 @@ def asked(written: dict[str, Any], given: Config) -> Config:
       given: the command's.
 
     Raises:
-      ConfigError: the records are normalized.
+      ConfigError: the records are normalized, or would have to be.
     """
     config = parse(written, "dataset.json")
     if config.statistics.bake:
@@ -127,6 +126,8 @@ def asked(written: dict[str, Any], given: Config) -> Config:
         )
     section = next((s for s in (given.statistics, config.statistics) if s.wanted), None)
     section = section or Statistics(normalize="none")
+    if section.bake:
+        raise ConfigError("statistics.bake needs the records written again: `scenefeed shard`")
     return config.model_copy(update={"statistics": section})
 
 
@@ -163,14 +164,15 @@ def compute(
             "statistics: complex images have no order: give clean.complex, such as amplitude"
         )
     spec = dataclasses.replace(spec, features=features(scenes[0].header, config))
-    remove(out / STATISTICS)
     with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:
         local = Path(folder)
-        groups = _groups(out, config, scenes, local / CACHE)
+        groups = group_scenes(out / CACHE, config, scenes, local / CACHE)
         fresh = [s for group in groups.values() for s in group.fresh]
         runner.run(_counting(config, fresh, str(counts)), options)
         files = _fetched(counts, fresh, local / "counts")
         document = _analyze(spec, config, scenes, groups, files, local)
+        _check(document, config, scenes, out)
+        remove(out / STATISTICS)
         for name in (GRAPH, METADATA, CACHE):
             put_folder(local / name, out / name)
         write(out, document)
@@ -211,48 +213,16 @@ def _counts(out: Path) -> Iterator[Path]:
         remove(folder)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Group:
-    """Scenes whose sum is cached as one: ``fresh`` are those to be counted, all or none."""
-
-    tokens: tuple[str, ...]
-    fresh: tuple[StagedScene, ...]
-
-
-def _groups(
-    out: Path, config: Config, scenes: Sequence[StagedScene], cache: Path
-) -> dict[str, _Group]:
-    """Groups of scenes by name; fetches the cache of those that need not be counted."""
-    tokens = {_token(scene, config): scene for scene in scenes}
-    known: dict[str, list[str]] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads((out / CACHE / GROUPS).read_text())
-        get_folder(out / CACHE, cache)
-    cache.mkdir(exist_ok=True)
-    kept = {k: _Group(tuple(v), ()) for k, v in known.items() if tokens.keys() >= set(v)}
-    if len(kept) >= MOST_GROUPS or any(k not in names_in(cache) for k in kept):
-        kept = {}
-    done = {token for group in kept.values() for token in group.tokens}
-    fresh = {token: scene for token, scene in tokens.items() if token not in done}
-    if fresh:
-        name = hashlib.sha256("".join(sorted(fresh)).encode()).hexdigest()[:16]
-        kept[name] = _Group(tuple(sorted(fresh)), tuple(fresh.values()))
-    for name in names_in(cache):
-        if name not in kept:
-            remove(cache / name)
-    listed = {name: group.tokens for name, group in kept.items()}
-    (cache / GROUPS).write_text(json.dumps(listed, indent=2) + "\n")
-    return kept
-
-
-def _token(scene: StagedScene, config: Config) -> str:
-    """What decides a scene's counts: its patches, and which of them are for training."""
-    whole = config.resolved()
-    chosen = [whole["sample"], whole["split"], whole["records"]["seed"]]
-    parts: list[Any] = [scene.id, scene.fingerprint, scene.content, scene.header.to_json(), chosen]
-    if config.sample.balance:
-        parts.append(sorted((k, sorted(v.items())) for k, v in scene.rates.items()))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+def _check(
+    document: dict[str, Any], config: Config, scenes: Sequence[StagedScene], out: Path
+) -> None:
+    """That as many patches were counted as the records hold."""
+    expected = sum(s.counts.get(training_split(config), 0) for s in scenes)
+    if document["patches"] != expected:
+        raise JobError(
+            f"{out}: {document['patches']} patches were counted, and its training split has "
+            f"{expected}: remove {out / CACHE}, and run the same command again"
+        )
 
 
 def _fetched(counts: Path, scenes: Sequence[StagedScene], local: Path) -> dict[str, str]:
@@ -264,7 +234,7 @@ def _fetched(counts: Path, scenes: Sequence[StagedScene], local: Path) -> dict[s
 
 
 def _analyze(
-    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, _Group], files: Mapping[str, str], local: Path,
+    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], files: Mapping[str, str], local: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Runs tf.Transform into a local folder."""
     import tensorflow_transform.beam as tft_beam

@@ -319,7 +319,7 @@ class Statistics(Section):
     @field_validator("normalize")
     @classmethod
     def _known(cls, v: str | None) -> str | None:
-        if v is None or v in NORMALIZATIONS or re.fullmatch(r"[\w.]+:\w+", v):
+        if v is None or v in NORMALIZATIONS or re.fullmatch(r"\w+(\.\w+)*:\w+", v):
             return v
         near = difflib.get_close_matches(v, NORMALIZATIONS, 1)
         raise ValueError(

@@ -221,12 +221,18 @@ def remove(path: str | Path) -> None:
 
 def put_folder(local: Path, path: Path) -> None:
     """Puts a local folder with all that is in it in the place of another, which may be remote."""
-    remove(path)
     if is_remote(path):
+        remove(path)
         system, inner = _system(str(path))
         system.put(str(local), inner, recursive=True)
-    else:
-        shutil.move(local, path)
+        return
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        shutil.move(local, temporary)
+        remove(path)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
 
 
 def get_folder(path: Path, local: Path) -> None:

@@ -85,6 +85,8 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)
     whole = convert.check_output(out, config, inputs, args.overwrite, stage_dir)
+    if whole and not statistics.is_current(out, config):
+        whole = convert.is_staged(out)  # else they are staged again, to be counted
     if stage_dir:
         convert.check_folder("--stage_dir", path_of(stage_dir))
     if args.dry_run:
@@ -102,6 +104,11 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes, stage_dir)
     if template := runner.writes_template(options):
+        if config.statistics.wanted:
+            raise ConfigError(
+                "statistics: a template holds the conversion alone: leave them out, and run "
+                "`scenefeed stats` on what it wrote"
+            )
         runner.run(convert.convert_pipeline(job, scenes), options)
         print(f"wrote the job to {template}; nothing was converted")
         return 0

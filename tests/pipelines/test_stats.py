@@ -238,3 +238,78 @@ def test_baked_records_hold_what_the_graph_gives(folder, convert, scenefeed):
     assert "scenefeed shard" in line
     scenefeed("shard", folder / "out")
     assert json.loads((folder / "out/dataset.json").read_text())["fingerprint"] == fingerprint
+
+
+@pytest.mark.slow
+def test_polygons_that_changed_are_counted_again(folder, convert):
+    import shapely
+    from pyogrio.raw import write
+
+    def zones(train, val):
+        west, north = 500000, 5000000
+        boxes = [
+            shapely.box(west + a * 10, north - 640, west + b * 10, north) for a, b in (train, val)
+        ]
+        path = folder / "zones.geojson"
+        path.unlink(missing_ok=True)
+        write(
+            path, shapely.to_wkb(boxes), [np.array(["train", "val"], object)], ["split"],
+            geometry_type="Polygon", crs="EPSG:32633", driver="GeoJSON",
+        )  # fmt: skip
+
+    text = (folder / "config.yaml").read_text()
+    begin, end = text.index("split:"), text.index("statistics:")
+    polygons = "split: {by: polygons, path: zones.geojson, fractions: {train: 0.5, val: 0.5}}\n"
+    (folder / "config.yaml").write_text(text[:begin] + polygons + text[end:])
+    found = []
+    for train, val in (((0, 32), (32, 64)), ((32, 64), (0, 32))):  # as many patches, but others
+        zones(train, val)
+        convert("--overwrite")
+        records = Reader(folder / "out", "train")
+        values = records.batch(range(len(records)))["image"][..., 0].astype(float)
+        band = statistics(folder / "out")["bands"]["VV"]
+        assert band["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        found.append(band["mean"])
+    assert found[0] != found[1]
+
+
+@pytest.mark.slow
+def test_what_fails_leaves_what_was_there(folder, convert, scenefeed, monkeypatch):
+    convert()
+    before = (folder / "out/statistics.json").read_bytes()
+    _, (line,) = scenefeed("stats", folder / "out", "--normalize", "nothing:here", code=2)
+    assert "nothing:here" in line
+    (folder / "bad.py").write_text("def f(inputs):\n    raise RuntimeError('no')\n")
+    (folder / "worse.py").write_text("def f(:\n")
+    monkeypatch.chdir(folder)
+    assert len(scenefeed("stats", folder / "out", "--normalize", "bad:f", code=1)[1]) == 1
+    assert len(scenefeed("stats", folder / "out", "--normalize", "worse:f", code=2)[1]) == 1
+    (folder / "bake.yaml").write_text("statistics: {normalize: zscore, bake: true}\n")
+    _, (line,) = scenefeed("stats", folder / "out", "--config", folder / "bake.yaml", code=2)
+    assert "scenefeed shard" in line
+    assert (folder / "out/statistics.json").read_bytes() == before
+
+    # A cache that is damaged in any way counts for nothing.
+    cache = folder / "out/analysis_cache"
+    for damage in ("empty", "cut", "stray", "no list"):
+        (group,) = (p for p in cache.iterdir() if p.is_dir())
+        (entry,) = group.iterdir()
+        if damage == "empty":
+            entry.unlink()
+        elif damage == "cut":
+            entry.write_bytes(entry.read_bytes()[:50])
+        elif damage == "stray":
+            (group / "note.txt").touch()
+        else:
+            (cache / "groups.json").write_text("[]")
+        scenefeed("stats", folder / "out")
+        assert (folder / "out/statistics.json").read_bytes() == before, damage
+
+
+@pytest.mark.slow
+def test_another_normalization_after_the_stage_files_went(folder, convert):
+    convert("--drop_stage")
+    said, _ = convert("--normalize", "minmax", "--drop_stage")
+    assert "normalize: minmax" in said
+    assert not (folder / "out/stage").exists()
+    assert statistics(folder / "out")["normalize"] == "minmax"

@@ -142,7 +142,7 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
 
     def add_input(self, held: list[Partial], partial: Partial) -> list[Partial]:
         held = [*held, partial]
-        return held if len(held) < 64 else [Partial.merged(held)]
+        return held if len(held) < 8 else [Partial.merged(held)]
 
     def merge_accumulators(self, parts: Any) -> list[Partial]:
         every = [partial for part in parts for partial in part]

@@ -46,6 +46,15 @@ def document(partial: Partial, spec: DatasetSpec, asked: Statistics, split: str)
                 f"band {name} has one value, {band.least:g}, in all of split {split}: it becomes "
                 "0 where images are normalized"
             )
+    images = transform(partial.bands, image.dtype, asked)
+    for name, low, high in zip(
+        image.bands, images["low"] or (), images["high"] or (), strict=False
+    ):
+        if low == high and bands[name]["min"] != bands[name]["max"]:
+            warnings.append(
+                f"band {name}: the quantiles {asked.quantiles} are one value, {low:g}: it becomes 0 "
+                "where images are normalized; give others in statistics.quantiles"
+            )
     labels = {
         name: _label(name, spec.features[name], partial, split, warnings)
         for name in (*partial.classes, *partial.values)
@@ -55,7 +64,7 @@ def document(partial: Partial, spec: DatasetSpec, asked: Statistics, split: str)
         "patches": partial.patches,
         "normalize": asked.normalize,
         "warnings": warnings,
-        "transform": {"image": transform(partial.bands, image.dtype, asked)},
+        "transform": {"image": images},
         "bands": bands,
         "labels": labels,
     }
@@ -91,7 +100,8 @@ def transform(bands: tuple[Numbers, ...], dtype: str, asked: Statistics) -> dict
             limits.append(_ALL)
         found["offset"].append(offset)
         # What float32 cannot tell from nothing would blow rounding errors up.
-        found["scale"].append(spread if np.float32(spread) > 0 else 1.0)
+        told = np.finfo(np.float32).tiny < np.float32(spread) < np.inf
+        found["scale"].append(spread if told else 1.0)
     if limits:
         found["low"], found["high"] = (list(each) for each in zip(*limits, strict=True))
     return found

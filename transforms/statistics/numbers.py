@@ -152,4 +152,5 @@ def limits(codes: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     magnitude = np.where(codes < 0, -1 - codes, codes).astype(np.uint32)
     near = (magnitude << 16).view(np.float32).astype(np.float64)
     far = ((magnitude << 16) | 0xFFFF).view(np.float32).astype(np.float64)
+    far[magnitude == 0] = 0  # up to 9e-41, which no one means
     return np.where(codes < 0, -far, near), np.where(codes < 0, -near, far)
