@@ -15,7 +15,7 @@ import numpy as np
 from .numbers import BUCKETS, Numbers, buckets_of, codes_of
 
 # So many values are computed at a time, that they stay in the processor's cache in float64.
-_STRIP = 1 << 17
+_STRIP = 1 << 18
 
 
 class Tally:
@@ -41,16 +41,22 @@ class Tally:
           values: (patches, pixels, bands).
           bad: which values do not count, bool, the same shape; None for none of them.
         """
-        for band in range(self._bands):
-            buckets = buckets_of(np.ascontiguousarray(values[..., band]))
-            if bad is not None:
-                self._invalid[band] += np.count_nonzero(bad[..., band])
-                buckets = buckets[~bad[..., band]]
-            self._table[band] += np.bincount(buckets.ravel(), minlength=self._table.shape[1])
         step = max(1, _STRIP // max(1, values[0].size)) if len(values) else 1
         for i in range(0, len(values), step):
-            part = slice(i, i + step)
-            self._add_sums(values[part], None if bad is None else bad[part])
+            part = values[i : i + step]
+            gone = None if bad is None else bad[i : i + step]
+            self._count(np.ascontiguousarray(part), gone)
+            self._add_sums(part, gone)
+
+    def _count(self, values: np.ndarray, bad: np.ndarray | None) -> None:
+        """Counts values by buckets."""
+        buckets = buckets_of(values)
+        for band in range(self._bands):
+            found = buckets[..., band]
+            if bad is not None:
+                self._invalid[band] += np.count_nonzero(bad[..., band])
+                found = found[~bad[..., band]]
+            self._table[band] += np.bincount(found.ravel(), minlength=self._table.shape[1])
 
     def add_images(self, values: np.ndarray, invalid: np.ndarray, fill: np.ndarray) -> None:
         """Adds patches whose invalid values hold ``fill``, and are told by their number alone.
@@ -112,8 +118,6 @@ class Tally:
             planes -= sums[:, 1, :, None]
             planes[gone] = 0
         sums[:, 0] = counts
-        rest = planes.sum(axis=2) / np.maximum(counts, 1)  # what the mean's rounding left
-        sums[:, 1] += rest
         sums[:, 2] = np.einsum("ncp,ncp->nc", planes, planes)
         self._sums.append(sums)
         self._least = np.minimum(self._least, least.min(axis=0))
