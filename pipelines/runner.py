@@ -85,7 +85,7 @@ def run(build: Any, options: PipelineOptions) -> None:
         # converting 1 GiB at 6.2 s instead of 7.5 (medians of three, two cores).
         sys.setswitchinterval(0.0005)
     # Beam's workers print each failure to standard error, whatever the log level.
-    own = io.StringIO() if _is_quiet() else sys.stderr
+    own = io.StringIO() if is_quiet() else sys.stderr
     try:
         with contextlib.redirect_stderr(own):
             result = pipeline.run()
@@ -143,7 +143,8 @@ def quieten() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def _is_quiet() -> bool:
+def is_quiet() -> bool:
+    """Whether ``quieten`` was called."""
     return logging.getLogger("apache_beam").level == logging.CRITICAL
 
 

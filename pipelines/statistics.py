@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,51 @@ CACHE = "analysis_cache"
 
 def warm_up() -> None:
     """Begins to import tf.Transform, which takes seconds, beside other work."""
-    name = "scenefeed.transforms.statistics.analysis"
-    threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
+    if "tensorflow_transform" not in sys.modules:
+        _analyst()
+
+
+@functools.cache
+def _analyst() -> Any:
+    """A connection to a process that runs tf.Transform. Python's lock would take the time to
+    import it from this process's threads. It ends with this one."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=_serve, args=(there, runner.is_quiet()), daemon=True).start()
+    there.close()
+    return here
+
+
+def _serve(connection: Any, quiet: bool) -> None:
+    if quiet:  # TensorFlow greets, whatever it is told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        runner.quieten()
+    importlib.import_module("scenefeed.transforms.statistics.analysis")
+    with contextlib.suppress(EOFError):
+        while True:
+            given = connection.recv()
+            try:
+                connection.send((_analyze(*given), None))
+            except Exception as e:
+                known = isinstance(e, (ConfigError, JobError))
+                connection.send((None, e if known else JobError(f"statistics: {describe(e)}")))
+
+
+def _analyzed(*given: Any) -> dict[str, Any]:
+    """``_analyze``, in the process that is warm."""
+    if "tensorflow_transform" in sys.modules:
+        return _analyze(*given)
+    try:
+        _analyst().send(given)
+        found, error = _analyst().recv()
+    except (EOFError, OSError):
+        _analyst.cache_clear()
+        raise JobError(
+            "statistics: the process that runs tf.Transform ended: it may have run out of memory"
+        ) from None
+    if error is not None:
+        raise error
+    return dict(found)
 
 
 def is_current(out: Path, config: Config) -> bool:
@@ -170,7 +214,7 @@ def compute(
         fresh = [s for group in groups.values() for s in group.fresh]
         runner.run(_counting(config, fresh, str(counts)), options)
         files = _fetched(counts, fresh, local / "counts")
-        document = _analyze(spec, config, scenes, groups, files, local)
+        document = _analyzed(spec, config, scenes, groups, files, local)
         _check(document, config, scenes, out)
         remove(out / STATISTICS)
         for name in (GRAPH, METADATA, CACHE):

@@ -133,7 +133,7 @@ def _count_classes(scene: StagedScene, name: str, chosen: np.ndarray) -> dict[in
     found: dict[int, int] = {}
     for block in blocks:
         if block.dtype.itemsize == 1:
-            counts = np.bincount(block.view(np.uint8).ravel(), minlength=256)
+            counts = _byte_counts(block.view(np.uint8).ravel())
             numbers = np.arange(256, dtype=np.uint8).view(block.dtype)[counts > 0]
             counts = counts[counts > 0]
         else:
@@ -141,3 +141,12 @@ def _count_classes(scene: StagedScene, name: str, chosen: np.ndarray) -> dict[in
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             found[int(number)] = found.get(int(number), 0) + count
     return dict(sorted(found.items()))
+
+
+def _byte_counts(values: np.ndarray) -> np.ndarray:
+    """How often each byte is there, int64 (256,); counted by pairs, which takes half the time."""
+    pairs = np.bincount(values[: len(values) // 2 * 2].view(np.uint16), minlength=1 << 16)
+    counts = pairs.reshape(256, 256).sum(axis=0) + pairs.reshape(256, 256).sum(axis=1)
+    if len(values) % 2:
+        counts[values[-1]] += 1
+    return np.asarray(counts)
