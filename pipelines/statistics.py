@@ -72,7 +72,8 @@ def _serve(connection: Any, quiet: bool) -> None:
     importlib.import_module("scenefeed.transforms.statistics.analysis")
     with contextlib.suppress(EOFError):
         while True:
-            given = connection.recv()
+            folder, given = connection.recv()
+            os.chdir(folder)  # where a module of the user's may be
             try:
                 connection.send((_analyze(*given), None))
             except Exception as e:
@@ -85,7 +86,7 @@ def _analyzed(*given: Any) -> dict[str, Any]:
     if "tensorflow_transform" in sys.modules:
         return _analyze(*given)
     try:
-        _analyst().send(given)
+        _analyst().send((os.getcwd(), given))
         found, error = _analyst().recv()
     except (EOFError, OSError):
         _analyst.cache_clear()

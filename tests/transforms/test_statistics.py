@@ -118,7 +118,8 @@ def test_every_value_lies_in_its_bucket(dtype):
     codes = codes_of(buckets_of(values), dtype)
     low, high = limits(codes, dtype)
     held = values.astype(np.float32).astype(np.float64)
-    held[(codes == 0) | (codes == -1)] = 0  # as the least of buckets has it
+    if kind.kind == "f":
+        held[(codes == 0) | (codes == -1)] = 0  # as the least of buckets has it
     assert (low <= held).all()
     assert (held <= high).all()
     assert (np.diff(codes) >= 0).all()  # in the order of values
