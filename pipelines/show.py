@@ -142,7 +142,9 @@ def save(figure: Any, path: str | Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # ids in scripts that the font lacks
-            figure.savefig(temporary, format="png", dpi=_DPI)
+            figure.savefig(
+                temporary, format="png", dpi=_DPI, bbox_inches="tight"
+            )  # with all legends
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
