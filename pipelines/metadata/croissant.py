@@ -105,6 +105,8 @@ def _record_sets(spec: DatasetSpec) -> Any:
             for column, kind in _SCENES.items()
         ],
     }  # fmt: skip
+    known = {k: f for k, f in spec.features.items() if f.dtype in _TYPES}  # none is complex
+    fields = (_record_field(name, f, spec) for name, f in known.items())
     shards = {"fileSet": {"@id": "shards"}}
     split = _field("records/split", {"dataType": "sc:Text"}, shards, {"fileProperty": "filename"})
     split["source"]["transform"] = {"regex": r"^(.+)-\d{5}-of-\d{5}\.tfrecord$"}
@@ -114,7 +116,7 @@ def _record_sets(spec: DatasetSpec) -> Any:
         "@id": "records",
         "description": "Serialized tf.train.Example messages; images and masks in them are bytes "
         "of tf.io.serialize_tensor.",
-        "field": [split, *(_record_field(name, f, spec) for name, f in spec.features.items())],
+        "field": [split, *fields],
     }
 
 

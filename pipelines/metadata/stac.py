@@ -27,6 +27,7 @@ _VERSION = "1.1.0"
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _SIDE = 4  # points of an outline's side: sides of a map bend on the ellipsoid
 _DEGREES = 7  # decimals: a centimetre
+_TYPES = {"complex64": "cfloat32", "complex128": "cfloat64", "bool": "other"}  # STAC's own names
 
 
 def files(
@@ -190,7 +191,7 @@ def _license(spec: DatasetSpec) -> str:
 def _bands(spec: DatasetSpec, statistics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     image = spec.features["image"]
     for name, unit in units(spec).items():
-        band: dict[str, Any] = {"name": name, "data_type": image.dtype}
+        band: dict[str, Any] = {"name": name, "data_type": _TYPES.get(image.dtype, image.dtype)}
         if unit in ("dB", "radians"):
             band["unit"] = unit
         else:

@@ -280,3 +280,29 @@ def test_it_needs_no_tensorflow(odd, tmp_path):
 
 def test_verify_has_nothing_against_them(dataset):
     assert not errors(scenefeed("verify", dataset))
+
+
+def test_complex_images_are_described_too(tmp_path):
+    """No format but STAC has a name for them; all stay valid."""
+    import mlcroissant
+    import pystac
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    pixels = (rng.normal(size=(1, 32, 32)) + 1j * rng.normal(size=(1, 32, 32))).astype(np.complex64)
+    write_raster(tmp_path / "scenes/s_20200102.tif", pixels)
+    (tmp_path / "c.yaml").write_text("scenes: {paths: [scenes], time: '_(.+)'}\ntile: {size: 16}\n")
+    scenefeed("convert", "--config", tmp_path / "c.yaml", "--output", tmp_path / "out")
+    found = mlcroissant.Dataset(tmp_path / "out/croissant.json")
+    assert not found.metadata.ctx.issues.errors
+    collection = pystac.Collection.from_file(str(tmp_path / "out/collection.json"))
+    collection.validate()
+    assert '"cfloat32"' in (tmp_path / "out/collection.json").read_text()
+    records = Reader(tmp_path / "out", "train")
+    held = tfds.builder_from_directory(tmp_path / "out").as_dataset("train", shuffle_files=False)
+    for record in tfds.as_numpy(held):
+        row, col = record["row"], record["col"]
+        assert np.array_equal(record["image"][..., 0], pixels[0, row : row + 16, col : col + 16])
+    assert len(records) == 4
+    done = scenefeed("stats", tmp_path / "out", code=2)
+    assert "complex images have no order" in done.stderr
