@@ -1,7 +1,7 @@
 """Statistics of a dataset's training split: statistics.json, transform_fn/ and the cache.
 
 Scenes are counted where the stage files are, on any runner, by NumPy; each leaves a small file.
-tf.Transform's analysis of these files runs in the command's own process, so that workers need no
+tf.Transform's analysis of these files runs in a process beside the command, so that workers need no
 TensorFlow. Its cache holds the sums of groups of scenes: scenes that are added make a new group,
 and no other is counted again.
 """
@@ -213,7 +213,8 @@ def compute(
         local = Path(folder)
         groups = group_scenes(out / CACHE, config, scenes, local / CACHE)
         fresh = [s for group in groups.values() for s in group.fresh]
-        runner.run(_counting(config, fresh, str(counts)), options)
+        if fresh:
+            runner.run(_counting(config, fresh, str(counts)), options)
         files = _fetched(counts, fresh, local / "counts")
         document = _analyzed(spec, config, scenes, groups, files, local)
         _check(document, config, scenes, out)
