@@ -18,7 +18,7 @@ help:
 	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
 	@echo "make test-browser  the report in Chromium, which is installed by apt where it is missing"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     the figures in the README"
+	@echo "make bench     every step beside its reference"
 	@echo "make lock      resolve the dependencies again"
 
 install: $(STAMP)
@@ -56,7 +56,7 @@ demo: $(STAMP)
 	@echo "== scenes in $(DEMO)/synth, dataset in $(DEMO)/out, figures in $(DEMO)/check.json and $(DEMO)/out/metrics.json"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25 --durations-min=5
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -91,8 +91,9 @@ lint: $(STAMP)
 	@mkdir -p $(VENV)/view/scenefeed && cd $(VENV)/view/scenefeed && ln -sfn ../../../pipelines ../../../transforms ../../../loader .
 	MYPYPATH=$(VENV)/view $(BIN)/mypy --explicit-package-bases --namespace-packages -p scenefeed
 
+# make bench BENCH="--size 8192 --only convert --json bench.json"
 bench: $(STAMP)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lock:
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra report --extra tfds --extra dev pyproject.toml -o requirements.lock

@@ -5,7 +5,9 @@ from setuptools import setup
 setup(
     packages=[
         "scenefeed.pipelines",
+        "scenefeed.pipelines.check",
         "scenefeed.pipelines.commands",
+        "scenefeed.pipelines.compare",
         "scenefeed.pipelines.metadata",
         "scenefeed.pipelines.report",
         "scenefeed.transforms",

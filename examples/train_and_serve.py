@@ -3,7 +3,8 @@
     python examples/train_and_serve.py OUT MODEL [--label water] [--epochs 3] [--logs LOGS]
     tensorboard --logdir LOGS
 
-OUT was converted with ``statistics: {normalize: zscore}`` (or another), so the feed normalizes.
+OUT was converted with ``statistics: {normalize: zscore}`` (or minmax, quantile), so the feed
+normalizes; by a function of your own it does with ``normalize="dataset"``.
 MODEL becomes a SavedModel that normalizes by the same graph: it takes patches as they are in the
 records, and a program that serves it needs TensorFlow alone:
 

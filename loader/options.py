@@ -42,8 +42,9 @@ class Options:
       augment: True for flips and quarter turns, or a dictionary of ``flip``, ``turn``, ``crop``.
       dtype: of the image: float32, float16 or bfloat16.
       normalize: "auto": what the dataset's configuration says, from its statistics.json; nothing
-        where it says nothing, or the records are normalized already. "dataset": there must be
-        such. {"mean": m, "std": s} or {"min": a, "max": b}, a number or one a band; another
+        where it says nothing, or the records are normalized already; a function of somebody's own
+        is refused. "dataset": there must be such, and such a function is run, by ``load``: it is
+        a program that comes with the dataset. {"mean": m, "std": s} or {"min": a, "max": b}, a number or one a band; another
         dataset's ``Statistics``; None for images as they are in the records.
       map: a function of a batch (of its parts, with ``as_supervised``), called last.
       on_error: ``"raise"``, or ``"skip"``: leave out records whose checksums fail, and count

@@ -210,7 +210,7 @@ def needs_no_graph(shaping: Shaping) -> Shaping:
     """
     if shaping.function is not None:
         raise DatasetError(
-            f"normalize: {shaping.function.function} is a TensorFlow graph, which only `load` applies "
+            f"normalize: {shaping.function.function} is a TensorFlow graph, which `load` alone applies "
             "(by index, or as a stream): give normalize=None"
         )
     return shaping

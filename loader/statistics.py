@@ -236,6 +236,11 @@ def _own(asked: str, folder: str, spec: DatasetSpec, baked_too: bool) -> Choice:
             f"normalize='dataset': {folder} has no normalization of its own: set "
             f"statistics.normalize and run `scenefeed stats {folder}`, or give normalize=None"
         )
+    if asked == "auto" and found.function:
+        raise DatasetError(
+            f"normalize: {folder} brings a program, {found.function}, which is not run unasked: give "
+            "normalize='dataset' to `load` to have it run, or normalize=None"
+        )
     return found if found.function else found.normalization
 
 

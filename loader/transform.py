@@ -27,7 +27,8 @@ class Transform(tf.Module):  # type: ignore[misc]
         transform = Transform("out")
         transform({"image": raw})["image"]      # (B, H, W, C) to the same, float32
 
-    Being a ``tf.Module``, it goes into whatever SavedModel holds it.
+    It is a program, and as any model to be had of people that one trusts: nothing makes one of a
+    dataset unasked. Being a ``tf.Module``, it goes into whatever SavedModel holds it.
 
     Args:
       folder: the dataset's folder or URL.

@@ -19,7 +19,7 @@ from ..transforms.baking import Baking
 from ..transforms.config import STAGE_SECTIONS, WORDS, Config
 from ..transforms.errors import ConfigError, DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Plan, Spread, Stage
+from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Count, Plan, Spread, Stage
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
@@ -77,6 +77,8 @@ def _write_and_finish(
 ) -> None:
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
+    if run.counting:
+        _ = staged | "Count" >> Count(run.config, run.counting, strict=False)
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     (
         pipeline
@@ -238,7 +240,7 @@ def read_metrics(out: Path) -> dict[str, Any]:
     path = out / METRICS
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError) as e:
         raise DatasetError(f"{path}: cannot be read ({e}): run `scenefeed convert`") from None
 
 

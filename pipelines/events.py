@@ -43,6 +43,7 @@ def of_check(report: Mapping[str, Any]) -> dict[str, float]:
     for r in report["results"]:
         if r["value"] is not None:
             found[f"{r['name']}/{r['unit']}"] = r["value"]
+        if r["value"] is not None and r["target"] is not None:
             found[f"{r['name']}/target"] = r["target"]
         if r.get("patches_per_s"):
             found[f"{r['name']}/patches a second"] = r["patches_per_s"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..transforms.baking import Baking
 from ..transforms.staging import columns
-from ..transforms.storage import path_of
+from ..transforms.storage import path_of, remove
 from . import cluster, results, runner, statistics
 from .arguments import write_json
 from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
@@ -44,9 +44,8 @@ def write_dataset(
       The exit code.
     """
     out, asked = path_of(job.out), job.config.statistics
-    if asked.wanted:
-        statistics.warm_up()
-    first = dataclasses.replace(job, config=job.config.unbaked)
+    counting = statistics.counting(out, job.config.unbaked) if asked.wanted else None
+    first = dataclasses.replace(job, config=job.config.unbaked, counting=counting)
     metrics = _execute(first, options, build(first), scenes) if build else read_metrics(out)
     whole = metrics["status"] == "complete"
     if whole and asked.bake:
@@ -54,6 +53,7 @@ def write_dataset(
     write_json(json, metrics)
     code = conclude(out, metrics, max_failed)
     if not whole:
+        remove(out / results.COUNTS)
         return code
     try:
         if asked.wanted and not asked.bake:
@@ -77,6 +77,7 @@ def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, 
     except BaseException:
         with contextlib.suppress(Exception):  # why the job failed is what counts
             results.remove_temporaries(job)
+            remove(path_of(job.out) / results.COUNTS)
         raise
     results.remove_temporaries(job)  # those of workers that were killed
     return read_metrics(path_of(job.out))

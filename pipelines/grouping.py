@@ -11,54 +11,43 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
-from ..transforms.config import Config
-from ..transforms.staging import StagedScene
 from ..transforms.statistics.partial import Partial
-from ..transforms.storage import get_folder, names_in, path_of, remove
+from ..transforms.storage import get_folder, names_in, remove
 
 GROUPS = "groups.json"
 MOST_GROUPS = 32
-# To be raised when scenes are counted otherwise than before.
-_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Scenes, by what decides their counts. ``fresh`` are those to be counted: all or none."""
+    """Scenes, by what decides their counts; the cache has the sum of theirs, or it is wanted."""
 
     tokens: tuple[str, ...]
-    fresh: tuple[StagedScene, ...]
+    fresh: bool
 
 
-def group_scenes(
-    held: Path, config: Config, scenes: Sequence[StagedScene], cache: Path
-) -> dict[str, Group]:
+def group_scenes(held: Path, tokens: Set[str], cache: Path) -> dict[str, Group]:
     """All scenes in groups, by name.
 
     Args:
       held: the dataset's cache, which need not be there.
-      config: the configuration.
-      scenes: of the dataset.
+      tokens: of the dataset's scenes, each what decides its counts.
       cache: a local folder that gets what is used of it, and the list of groups.
     """
-    tokens = {_token(scene, config): scene for scene in scenes}
     kept = {
-        name: Group(tuple(listed), ())
+        name: Group(tuple(listed), False)
         for name, listed in _known(held, cache).items()
-        if tokens.keys() >= set(listed) and _is_whole(cache / name)
+        if tokens >= set(listed) and _is_whole(cache / name)
     }
     if len(kept) >= MOST_GROUPS:
         kept = {}
-    done = {token for group in kept.values() for token in group.tokens}
-    fresh = {token: scene for token, scene in tokens.items() if token not in done}
+    fresh = sorted(tokens - {token for group in kept.values() for token in group.tokens})
     if fresh:
-        name = hashlib.sha256("".join(sorted(fresh)).encode()).hexdigest()[:16]
-        kept[name] = Group(tuple(sorted(fresh)), tuple(fresh.values()))
+        name = hashlib.sha256("".join(fresh).encode()).hexdigest()[:16]
+        kept[name] = Group(tuple(fresh), True)
     for name in names_in(cache):
         if name not in kept or kept[name].fresh:
             remove(cache / name)
@@ -67,12 +56,29 @@ def group_scenes(
     return kept
 
 
-def _known(held: Path, cache: Path) -> dict[str, list[str]]:
+def held_tokens(held: Path) -> frozenset[str]:
+    """Those of scenes that a dataset's cache seems to hold."""
+    return frozenset(token for listed in _listed(held).values() for token in listed)
+
+
+def _listed(held: Path) -> dict[str, list[str]]:
     with contextlib.suppress(OSError, ValueError):
         known = json.loads((held / GROUPS).read_text())
-        get_folder(held, cache)
-        if isinstance(known, dict) and all(isinstance(v, list) for v in known.values()):
+        if isinstance(known, dict) and all(map(_are_tokens, known.values())):
             return known
+    return {}
+
+
+def _are_tokens(listed: object) -> bool:
+    return isinstance(listed, list) and all(isinstance(token, str) for token in listed)
+
+
+def _known(held: Path, cache: Path) -> dict[str, list[str]]:
+    listed = _listed(held)
+    with contextlib.suppress(OSError):
+        if listed:
+            get_folder(held, cache)
+            return listed
     cache.mkdir(exist_ok=True)
     return {}
 
@@ -87,17 +93,3 @@ def _is_whole(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return False
     return True
-
-
-def _token(scene: StagedScene, config: Config) -> str:
-    """What decides a scene's counts: its patches, and which of them are for training."""
-    whole = config.resolved()
-    chosen = [whole["sample"], whole["split"], whole["records"]["seed"], scene.counts]
-    if path := whole["split"] and whole["split"].get("path"):
-        chosen.append(hashlib.sha256(path_of(path).read_bytes()).hexdigest())
-    versions = [_VERSION, metadata.version("tensorflow-transform")]
-    parts: list[Any] = [scene.id, scene.fingerprint, scene.content, scene.header.to_json()]
-    parts += [chosen, versions]
-    if config.sample.balance:
-        parts.append(sorted((k, sorted(v.items())) for k, v in scene.rates.items()))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..loader.storage import is_remote
-
 # Each flag, and the YAML key that it wins over.
 CONFIG_FLAGS: dict[str, tuple[str, ...]] = {
     "name": ("name",),
@@ -93,7 +91,7 @@ def config_from(args: argparse.Namespace, below: dict[str, Any] | None = None) -
         values = layer(values, _with_zones(load_yaml(args.config), base))
     given = overrides(args)
     if given.get("scenes", {}).get("paths"):
-        given["scenes"]["paths"] = [_from_here(p) for p in args.scenes]
+        given["scenes"]["paths"] = [from_here(p) for p in args.scenes]
     return parse(layer(values, given), where), base
 
 
@@ -102,6 +100,8 @@ def _with_zones(values: dict[str, Any], base: Path) -> dict[str, Any]:
     split = values.get("split")
     if not isinstance(split, dict):
         return values
+    from ..loader.storage import is_remote  # brings NumPy, which --help can do without
+
     path = split.get("path")
     if isinstance(path, str) and not is_remote(path):
         return {**values, "split": {**split, "path": str(base / split["path"])}}
@@ -122,8 +122,10 @@ def layer(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _from_here(path: str) -> str:
+def from_here(path: str) -> str:
     """A scene of the command line, which may be a pattern, as an absolute one."""
+    from ..loader.storage import is_remote
+
     if is_remote(path):
         return path
     expanded = os.path.expanduser(path)

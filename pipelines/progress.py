@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..transforms.storage import is_remote, names_in, path_of
-from .results import RECORDS, Run
+from .results import COUNTS, RECORDS, Run
 
 _REMOTE_SECONDS = 10  # between looks at a remote folder
 _SILENT_SECONDS = 180
@@ -59,7 +59,8 @@ def silence_told(run: Run, hint: str) -> Iterator[None]:
 
 
 def _written(run: Run) -> list[str]:
-    return [*names_in(path_of(run.stage)), *names_in(path_of(run.out) / RECORDS)]
+    out = path_of(run.out)
+    return [n for x in (path_of(run.stage), out / RECORDS, out / COUNTS) for n in names_in(x)]
 
 
 def _watch(run: Run, scenes: int, done: threading.Event) -> None:

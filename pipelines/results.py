@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import re
-import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -23,12 +21,15 @@ from ..transforms.storage import (
     remove,
     write_text,
 )  # fmt: skip
+from .metrics import of_run
+from .metrics import versions as versions
 
 if TYPE_CHECKING:  # verify takes names of files from here, and should not load Beam for them
     from ..transforms.config import Config
     from ..transforms.errors import DeadLetter
     from ..transforms.shards import WrittenShard
     from ..transforms.staging import StagedScene
+    from ..transforms.statistics.counting import Counting
 
 SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
 # Statistics, tf.Transform's graph and its schema, and what scenes give while they are counted.
@@ -53,6 +54,7 @@ class Run:
       workers: on this machine, 0 where a cluster decides.
       processes: how many of them are processes of their own.
       stage_dir: where stage files go; "" for their place in ``out``.
+      counting: which scenes are counted for the statistics beside, if any.
     """
 
     out: str
@@ -62,6 +64,7 @@ class Run:
     workers: int
     processes: int = 0
     stage_dir: str = ""
+    counting: Counting | None = None
 
     @property
     def stage(self) -> str:
@@ -103,7 +106,7 @@ def finish(
     spec = DatasetSpec(
         config.name, dict(features), splits, config.resolved(), run.inputs, f"scenefeed {version()}"
     )
-    metrics = _metrics(run, spec, shards, scenes, dead)
+    metrics = of_run(run, spec, shards, scenes, dead, _last_metrics(out))
     write_text(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     if whole:
         _remove_strays(out, spec)
@@ -111,103 +114,11 @@ def finish(
     return metrics
 
 
-def _metrics(
-    run: Run, spec: DatasetSpec, shards: list[WrittenShard], scenes: list[StagedScene],
-    dead: list[DeadLetter],
-) -> dict[str, Any]:  # fmt: skip
-    wall = max(1e-9, time.time() - run.started)
-    fresh = [s for s in scenes if not s.reused]
-    seconds: dict[str, float] = {}
-    parts = [x.seconds for x in scenes] + [x.seconds for x in shards]
-    for step, spent in (item for part in parts for item in part.items()):
-        seconds[step] = seconds.get(step, 0.0) + spent
-    kept = sum(s.num_examples for s in spec.splits.values())
-    source = sum(s.header.file_bytes for s in fresh)
-    return {
-        "status": "complete" if kept else "empty",
-        "fingerprint": spec.fingerprint,
-        "wall_seconds": round(wall, 3),
-        "scenes": {"done": len(scenes), "reused": len(scenes) - len(fresh), "failed": len(dead)},
-        "patches": {
-            "grid": sum(s.grid_count for s in scenes),
-            "staged": sum(s.staged for s in scenes),
-            "kept": kept,
-            "dropped": sum(s.grid_count - s.count for s in scenes),
-            "repeated_in_scene": sum(s.repeated for s in scenes),
-            "by_split": {k: s.num_examples for k, s in spec.splits.items()},
-        },
-        "tallies": _summed(s.tallies for s in scenes),
-        "duplicate_scenes": duplicate_scenes(scenes),
-        "bytes": {
-            "source": source,
-            "pixels": sum(s.read_bytes for s in fresh),
-            "stage": sum(s.stage_bytes for s in scenes),
-            "records": sum(s.num_bytes for s in spec.splits.values()),
-        },
-        "shards": {k: len(s.shards) for k, s in spec.splits.items()},
-        "rates": {
-            "source_mb_per_s": round(source / wall / 1e6, 2),
-            "patches_per_s": round(kept / wall, 1),
-        },
-        "conversion": _conversion(run, scenes, fresh, source, wall),
-        "worker_seconds": {k: round(v, 3) for k, v in seconds.items()},
-        "peak_memory_bytes": _peak_memory(run, scenes, shards),
-        "workers": run.workers,
-        "versions": versions(),
-        "config": spec.config,
-    }
-
-
-def _summed(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for name, number in (item for each in tallies for item in each.items()):
-        total[name] = total.get(name, 0) + number
-    return total
-
-
-def duplicate_scenes(scenes: Iterable[StagedScene]) -> list[list[str]]:
-    """Ids of scenes whose staged images are the same, byte for byte."""
-    alike: dict[str, list[str]] = {}
-    for scene in scenes:
-        if scene.content:
-            alike.setdefault(scene.content, []).append(scene.id)
-    return [ids for ids in alike.values() if len(ids) > 1]
-
-
-def _conversion(
-    run: Run, scenes: list[StagedScene], fresh: list[StagedScene], source: int, wall: float
-) -> dict[str, Any] | None:
-    """The rate of a whole conversion. A run that found scenes staged has none of its own, and
-    keeps the one that was measured before, if there is one."""
-    if fresh and len(fresh) == len(scenes):
-        return {"source_bytes": source, "seconds": wall, "mb_per_s": source / wall / 1e6}
+def _last_metrics(out: Path) -> dict[str, Any]:
     try:
-        before = json.loads((path_of(run.out) / METRICS).read_text()).get("conversion")
-    except (OSError, ValueError):
-        return None
-    return before if isinstance(before, dict) else None
-
-
-def _peak_memory(run: Run, scenes: list[StagedScene], shards: list[WrittenShard]) -> int:
-    """The most memory that was held, in bytes: on this machine by all processes, each counted as
-    the largest; on a cluster by one worker."""
-    from ..transforms.staging import peak_memory
-
-    workers = max([s.peak for s in scenes] + [s.peak for s in shards], default=0)
-    if not run.workers:
-        return workers
-    return max(peak_memory(), workers) + run.processes * workers
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides speed and results."""
-    found = {"python": platform.python_version()}
-    for name in ("scenefeed", "apache-beam", "numpy", "rasterio", "h5py", "tensorflow"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        return dict(json.loads((out / METRICS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def begin(run: Run) -> None:
@@ -220,6 +131,8 @@ def begin(run: Run) -> None:
     if not run.config.statistics.bake:  # what is baked was computed just now
         for name in (STATISTICS, GRAPH, METADATA, COUNTS):
             remove(out / name)
+    if run.counting and not is_remote(out):
+        (out / COUNTS).mkdir(exist_ok=True)
     remove_temporaries(run)
 
 

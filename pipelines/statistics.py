@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -27,75 +25,28 @@ import numpy as np
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
 from ..transforms.errors import ConfigError, JobError, describe
-from ..transforms.pipeline import Count
+from ..transforms.pipeline import Count, Spread
 from ..transforms.planning import features
 from ..transforms.sections import Statistics
 from ..transforms.staging import StagedScene
+from ..transforms.statistics.counting import Counting
 from ..transforms.statistics.scene import training_split
 from ..transforms.storage import (
     get_folder,
     is_remote,
     join,
+    names_in,
+    path_of,
     put_folder,
     remove,
     write_text,
 )  # fmt: skip
-from . import runner
-from .grouping import Group, group_scenes
+from . import analyst, runner
+from .grouping import Group, group_scenes, held_tokens
 from .results import COUNTS, GRAPH, METADATA, STATISTICS
 from .summary import statistics_lines
 
 CACHE = "analysis_cache"
-
-
-def warm_up() -> None:
-    """Begins to import tf.Transform, which takes seconds, beside other work."""
-    if "tensorflow_transform" not in sys.modules:
-        _analyst()
-
-
-@functools.cache
-def _analyst() -> Any:
-    """A connection to a process that runs tf.Transform. Python's lock would take the time to
-    import it from this process's threads. It ends with this one."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    context.Process(target=_serve, args=(there, runner.is_quiet()), daemon=True).start()
-    there.close()
-    return here
-
-
-def _serve(connection: Any, quiet: bool) -> None:
-    if quiet:  # TensorFlow greets, whatever it is told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        runner.quieten()
-    importlib.import_module("scenefeed.transforms.statistics.analysis")
-    with contextlib.suppress(EOFError):
-        while True:
-            folder, given = connection.recv()
-            os.chdir(folder)  # where a module of the user's may be
-            try:
-                connection.send((_analyze(*given), None))
-            except Exception as e:
-                known = isinstance(e, (ConfigError, JobError))
-                connection.send((None, e if known else JobError(f"statistics: {describe(e)}")))
-
-
-def _analyzed(*given: Any) -> dict[str, Any]:
-    """``_analyze``, in the process that is warm."""
-    if "tensorflow_transform" in sys.modules:
-        return _analyze(*given)
-    try:
-        _analyst().send((os.getcwd(), given))
-        found, error = _analyst().recv()
-    except (EOFError, OSError):
-        _analyst.cache_clear()
-        raise JobError(
-            "statistics: the process that runs tf.Transform ended: it may have run out of memory"
-        ) from None
-    if error is not None:
-        raise error
-    return dict(found)
 
 
 def is_current(out: Path, config: Config) -> bool:
@@ -210,19 +161,31 @@ def compute(
         )
     spec = dataclasses.replace(spec, features=features(scenes[0].header, config))
     with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:
-        local = Path(folder)
-        groups = group_scenes(out / CACHE, config, scenes, local / CACHE)
-        fresh = [s for group in groups.values() for s in group.fresh]
-        if fresh:
-            runner.run(_counting(config, fresh, str(counts)), options)
-        files = _fetched(counts, fresh, local / "counts")
-        document = _analyzed(spec, config, scenes, groups, files, local)
+        local, counting = Path(folder), Counting.of(str(counts), config)
+        tokens = {counting.token(scene, config): scene for scene in scenes}
+        groups = group_scenes(out / CACHE, tokens.keys(), local / CACHE)
+        fresh = [token for group in groups.values() if group.fresh for token in group.tokens]
+        there = names_in(counts)
+        if rest := [tokens[t] for t in fresh if f"{t}.npz" not in there]:
+            runner.run(_counting_pipeline(config, rest, counting), options)
+        document = analyst.ask(
+            _analyze, spec, config, scenes, groups, _fetched(counting, fresh, local), local,
+            quiet=runner.is_quiet(),
+        )  # fmt: skip
         _check(document, config, scenes, out)
         remove(out / STATISTICS)
         for name in (GRAPH, METADATA, CACHE):
             put_folder(local / name, out / name)
         write(out, document)
     return document
+
+
+def counting(out: Path, config: Config) -> Counting:
+    """What has a conversion count its scenes while it goes on: ``compute`` then finds them
+    counted. Those that its cache holds are left out."""
+    return dataclasses.replace(
+        Counting.of(join(str(out), COUNTS), config), held=held_tokens(out / CACHE)
+    )
 
 
 def write(out: Path, document: dict[str, Any]) -> None:
@@ -238,21 +201,20 @@ def adopt(out: Path, config: Config) -> None:
         write_text(out / FILE_NAME, spec.to_json())
 
 
-def _counting(config: Config, scenes: Sequence[StagedScene], folder: str) -> Any:
+def _counting_pipeline(config: Config, scenes: Sequence[StagedScene], counting: Counting) -> Any:
     def build(pipeline: Any) -> None:
         staged = pipeline | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
-        _ = staged | "Count" >> Count(config, folder)
+        _ = staged | "SpreadScenes" >> Spread() | "Count" >> Count(config, counting)
 
     return build
 
 
 @contextlib.contextmanager
 def _counts(out: Path) -> Iterator[Path]:
-    """A folder that all workers see, for the time of a run."""
+    """The folder of counts, which all workers see, for the time of a run."""
     folder = out / COUNTS
-    remove(folder)
     if not is_remote(folder):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     try:
         yield folder
     finally:
@@ -271,25 +233,25 @@ def _check(
         )
 
 
-def _fetched(counts: Path, scenes: Sequence[StagedScene], local: Path) -> dict[str, str]:
-    """By scene, a local file with its counts."""
-    if scenes and is_remote(counts):
-        get_folder(counts, local)
-        counts = local
-    return {s.id: join(str(counts), f"{s.id}.npz") for s in scenes}
+def _fetched(counting: Counting, fresh: Sequence[str], local: Path) -> Counting:
+    """The same with all counts in a local folder. Without any, a store knows no such folder."""
+    if not fresh or not is_remote(counting.folder):
+        return counting
+    get_folder(path_of(counting.folder), local / "counts")
+    return dataclasses.replace(counting, folder=str(local / "counts"))
 
 
 def _analyze(
-    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], files: Mapping[str, str], local: Path,
+    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], counting: Counting, local: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    """Runs tf.Transform into a local folder."""
+    """Runs tf.Transform into a local folder. Gives what statistics.json holds."""
     import tensorflow_transform.beam as tft_beam
 
     from ..transforms.statistics import analysis
 
     asked, split = config.statistics, training_split(config)
     names = {
-        name: [files[s.id] for s in group.fresh] if group.fresh else None
+        name: [counting.file(t) for t in group.tokens] if group.fresh else None
         for name, group in groups.items()
     }
     here = runner.pipeline_options([])

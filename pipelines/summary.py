@@ -57,7 +57,7 @@ def statistics_lines(out: Path, document: dict[str, Any]) -> list[str]:
     for name, label in document["labels"].items():
         if label["kind"] == "value" and label["count"]:
             lines.append(f"{name}: mean {label['mean']:.6g}, std {label['std']:.6g}")
-        elif label["kind"] != "value":
+        elif label["kind"] != "value" and label["counts"]:
             whole = max(1, sum(label["counts"].values()))
             shares = (f"{c} {n / whole:.2%}" for c, n in list(label["counts"].items())[:8])
             lines.append(f"{name}: {', '.join(shares)}")

@@ -12,7 +12,7 @@ from .errors import JobError
 from .headers import SceneHeader
 from .sampling import class_counts, keep_rates, patch_classes, selected
 from .splits import split_indexes
-from .stagefile import read_chunks, read_columns
+from .stagefile import Contents, read_chunks, read_columns
 from .staging import StagedScene
 
 # Split to class to the share of its patches that is kept.
@@ -53,15 +53,25 @@ def splits_of(
     )  # fmt: skip
 
 
-def choose(scene: StagedScene, config: Config, rates: Rates) -> Choice:
+def choose(
+    scene: StagedScene, config: Config, rates: Rates, found: Contents | None = None
+) -> Choice:
     """Splits and samples a staged scene. The same on every call.
+
+    Args:
+      scene: the scene.
+      config: the configuration.
+      rates: what balancing keeps of each class.
+      found: what its stage file holds, where that was read already.
 
     Raises:
       SceneError: what the split goes by is not known of this scene.
       JobError: the stage file cannot be read.
     """
-    keys = read_columns(scene.path, ["row", "col"])
-    rows, cols = keys["row"], keys["col"]
+    if found is None:
+        rows, cols = read_columns(scene.path, ["row", "col"]).values()
+    else:
+        rows, cols = found.rows, found.cols
     splits = splits_of(config, scene.id, scene.header, rows, cols)
     classes = _classes(scene, config) if config.sample.balance else None
     keep = selected(

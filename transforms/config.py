@@ -12,7 +12,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args
 
 import yaml
 from pydantic import Discriminator, Tag, ValidationError, field_validator, model_validator
@@ -38,6 +38,7 @@ RECORD_SECTIONS = ("name", "sample", "split", "records")
 # What is said of a dataset, and decides nothing in it.
 WORDS = ("description", "license")
 RESERVED = ("image", "row", "col", "valid", "invalid", "hash", "scene_id")
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def _kind(value: Any) -> str:
@@ -167,8 +168,8 @@ def _json_numbers(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The YAML file as a dictionary.
+def load_yaml(path: str | Path, start: str = "`scenes:` (docs/configuration.md)") -> dict[str, Any]:
+    """The YAML file as a dictionary; of one that holds nothing, ``start`` says how to begin.
 
     Raises:
       ConfigError: it cannot be read, or is not a mapping.
@@ -180,7 +181,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(e).split())}") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: holds no keys: start with `scenes:` (docs/configuration.md)")
+        raise ConfigError(f"{path}: holds no keys: start with {start}")
     return value
 
 
@@ -190,20 +191,29 @@ def parse(values: dict[str, Any], where: str) -> Config:
     Raises:
       ConfigError: one line for all that is wrong, the nearest known key suggested.
     """
+    return validated(Config, values, where)
+
+
+def validated(model: type[AnySection], values: dict[str, Any], where: str) -> AnySection:
+    """The same for any tree of sections.
+
+    Raises:
+      ConfigError: as ``parse``.
+    """
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as e:
-        found = list(dict.fromkeys(_one_line(error) for error in e.errors()))
+        found = list(dict.fromkeys(_one_line(error, model) for error in e.errors()))
         raise ConfigError(f"{where}: " + "; ".join(found)) from None
 
 
-def _one_line(error: Any) -> str:
+def _one_line(error: Any, model: type[Section]) -> str:
     location = [str(x) for x in error["loc"]]
     kind = location.pop(2) if location[:1] == ["labels"] and len(location) > 2 else ""
     location = [x for x in location if not _is_arm(x)]
     path = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1], kind)
+        known = _keys_at(model, location[:-1], kind)
         near = difflib.get_close_matches(location[-1], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"{path}: unknown key; {hint}"
@@ -214,6 +224,7 @@ def _one_line(error: Any) -> str:
         return f"{path}.kind: {given!r} is not one of {', '.join(KINDS)}{hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    message = re.sub(r" or instance of \w+", "", message)
     given = error.get("input")
     plain = given is None or isinstance(given, str | int | float | bool)
     line = f"{path}: {message}" if path else message
@@ -229,10 +240,9 @@ def _is_arm(part: str) -> bool:
     )
 
 
-def _keys_at(location: list[str], kind: str) -> list[str]:
+def _keys_at(model: Any, location: list[str], kind: str) -> list[str]:
     if kind in KINDS:
         return list(KINDS[kind].model_fields)
-    model: Any = Config
     for name in location:
         field = model.model_fields.get(name)
         if field is None:

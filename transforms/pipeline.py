@@ -29,8 +29,9 @@ from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene, stage_scene
+from .statistics.counting import Counting
 from .statistics.scene import count_scene
-from .storage import join, path_of, write_bytes
+from .storage import path_of, write_bytes
 
 DEAD = "dead_letters"
 
@@ -72,7 +73,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _OurVersion(beam.DoFn):  # type: ignore[misc]
+class OurVersion(beam.DoFn):  # type: ignore[misc]
     """Refuses workers that have another scenefeed than the command that launched the job."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class _OurVersion(beam.DoFn):  # type: ignore[misc]
             )
 
 
-class _PlanScene(_OurVersion):
+class _PlanScene(OurVersion):
     def __init__(self, config: Config):
         super().__init__()
         self._config = config
@@ -206,7 +207,7 @@ class _CountClasses(beam.DoFn):  # type: ignore[misc]
             return  # _Choose meets the same, and makes the dead letter
 
 
-class _Choose(_OurVersion):
+class _Choose(OurVersion):
     def __init__(self, config: Config):
         super().__init__()
         self._config = config
@@ -288,41 +289,45 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
     def process(
         self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
     ) -> Iterator[Any]:
-        choice = choose(scene, self._config, scene.rates)
         found = read_contents(scene.path, features)
+        choice = choose(scene, self._config, scene.rates, found)
         for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
             yield TaggedOutput(split, (shard, pointers))
 
 
 @beam.typehints.with_input_types(StagedScene)
 class Count(beam.PTransform):  # type: ignore[misc]
-    """StagedScene in; what each contributes to the statistics goes to ``folder/<id>.npz``.
+    """StagedScene in; what each contributes to the statistics goes to a folder.
 
     Args:
       config: the configuration.
-      folder: a path or a URL that all workers see.
+      counting: which scenes, and where to.
+      strict: a scene that cannot be counted ends the job; else it is left to a later one.
     """
 
-    def __init__(self, config: Config, folder: str):
+    def __init__(self, config: Config, counting: Counting, strict: bool = True):
         super().__init__()
-        self._config, self._folder = config, folder
+        self._config, self._counting, self._strict = config, counting, strict
 
     def expand(self, staged: Any) -> Any:
-        return (
-            staged
-            | "SpreadScenes" >> Spread()
-            | "CountScene" >> beam.ParDo(_CountScene(self._config, self._folder))
-        )
+        count = _CountScene(self._config, self._counting, self._strict)
+        return staged | "CountScene" >> beam.ParDo(count)
 
 
-class _CountScene(_OurVersion):
-    def __init__(self, config: Config, folder: str):
+class _CountScene(OurVersion):
+    def __init__(self, config: Config, counting: Counting, strict: bool):
         super().__init__()
-        self._config, self._folder = config, folder
+        self._config, self._counting, self._strict = config, counting, strict
 
     def process(self, scene: StagedScene) -> Iterator[Any]:
-        counts = count_scene(scene, self._config)
-        write_bytes(path_of(join(self._folder, f"{scene.id}.npz")), counts.to_bytes())
+        token = self._counting.token(scene, self._config)
+        if token not in self._counting.held:
+            try:
+                counts = count_scene(scene, self._config)
+                write_bytes(path_of(self._counting.file(token)), counts.to_bytes())
+            except Exception:  # whatever it is, records are written without it
+                if self._strict:
+                    raise
         return iter(())
 
 

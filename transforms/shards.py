@@ -8,9 +8,10 @@ shard's index is a file of a second such sink.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import time
+import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,10 +33,11 @@ from .assign import Pointers, SplitPlan, in_order
 from .baking import Baking
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .gathering import gather, tensor_bytes
-from .staging import peak_memory
 from .storage import create_remote, is_remote
 from .storage import sizes as file_sizes
+from .usage import Timer, Usage
 
+BLOCK_BYTES = 256 << 10  # of patches that are gathered, serialized and written at a time
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -43,8 +45,9 @@ _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes
 class WrittenShard:
     """A shard as written: ``path`` and ``index`` are temporary ones until it is finalized.
 
-    ``peak`` is the most memory that its worker had held, bytes; ``record_bytes`` is as in ``loader.spec.Shard``; ``index`` is "" where there is none, and
-    ``index_bytes`` its size.
+    ``seconds`` and ``cpu_seconds`` are by step, as ``Timer`` has them; ``record_bytes`` is as in
+    ``loader.spec.Shard``; ``index`` is "" where there is none, and ``index_bytes`` its size; ``usage``
+    is what its worker had used.
     """
 
     split: str
@@ -57,7 +60,8 @@ class WrittenShard:
     record_bytes: int = 0
     index: str = ""
     index_bytes: int = 0
-    peak: int = 0
+    cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    usage: Usage | None = None
 
 
 class _HashingFile:
@@ -262,35 +266,53 @@ def write_shard(
     encode = RecordEncoder(features)
     staged = tensor_bytes(features) | ({"image": baking.num_bytes} if baking else {})
     sizes: list[int] = []
-    gathering, start = 0.0, time.perf_counter()
+    timer = Timer()
     # Another attempt at this shard may be writing still, and what a failed one leaves may appear
     # late: each has a name of its own.
     attempt = f"{number:05d}-{uuid.uuid4().hex}"
-    writer = sinks[0].open_writer(inits[0], attempt)
+    with timer("write"):
+        writer = sinks[0].open_writer(inits[0], attempt)
     hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
-    before = time.perf_counter()
-    with gather(pointers, staged) as patches:
-        for group, i in in_order(pointers):
-            values: dict[str, Any] = patches(group, i)
-            gathering += time.perf_counter() - before
-            if baking:
-                values["image"] = baking(values["image"])
-            values["scene_id"] = group.scene_id
-            values["row"], values["col"] = int(group.rows[i]), int(group.cols[i])
-            values |= group.texts
-            values |= {k: v[i].item() for k, v in group.values.items()}
-            record = encode(values)
-            writer.write(record)
-            sizes.append(len(record))
-            before = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        with timer("gather"):
+            patches = stack.enter_context(gather(pointers, staged))
+            ordered = in_order(pointers)
+        # Some patches at a time, few enough to stay in the processor's cache: the clock would cost
+        # more than small patches.
+        count = min(64, max(1, BLOCK_BYTES // max(1, sum(staged.values()))))
+        while block := list(itertools.islice(ordered, count)):
+            with timer("gather"):
+                found = [patches(group, i) for group, i in block]
+            with timer("serialize"):
+                records = [
+                    encode(_values(group, i, tensors, baking))
+                    for (group, i), tensors in zip(block, found, strict=True)
+                ]
+                sizes += map(len, records)
+            with timer("write"):
+                for record in records:
+                    writer.write(record)
+    with timer("write"):
         path = writer.close()
-    lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
-    indexed = _write_index(sinks[1], inits[1], attempt, lengths) if len(sinks) > 1 else {}
-    whole = time.perf_counter() - start
+        lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
+        indexed = _write_index(sinks[1], inits[1], attempt, lengths) if len(sinks) > 1 else {}
     return WrittenShard(
-        split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(),
-        {"gather": gathering, "write": whole - gathering}, peak=peak_memory(), **indexed,
+        split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(), timer.seconds,
+        cpu_seconds=timer.cpu, usage=Usage.now(), **indexed,
     )  # fmt: skip
+
+
+def _values(
+    group: Pointers, i: int, tensors: dict[str, Any], baking: Baking | None
+) -> dict[str, Any]:
+    """A record's features: ``tensors``, which holds their bytes, with the others put in."""
+    if baking:
+        tensors["image"] = baking(tensors["image"])
+    tensors["scene_id"] = group.scene_id
+    tensors["row"], tensors["col"] = int(group.rows[i]), int(group.cols[i])
+    tensors |= group.texts
+    tensors |= {k: v[i].item() for k, v in group.values.items()}
+    return tensors
 
 
 def _write_index(sink: Any, init: str, attempt: str, lengths: np.ndarray) -> dict[str, Any]:

@@ -182,11 +182,14 @@ class Contents:
     """Where a stage file's patches lie, and its scalars.
 
     Attributes:
+      rows, cols: corners of all patches, int32 (N,).
       offsets: by tensor, where each patch's bytes begin in the file, int64 (N,).
       values: each scalar's values (N,).
       texts: scalars that are the same text for the whole scene.
     """
 
+    rows: np.ndarray
+    cols: np.ndarray
     offsets: Mapping[str, np.ndarray]
     values: Mapping[str, np.ndarray]
     texts: Mapping[str, str]
@@ -204,7 +207,8 @@ def read_contents(path: str, features: Mapping[str, Feature]) -> Contents:
         held = json.loads(file.attrs["notes"])["texts"]
         texts = {k: v for k, v in held.items() if k in scalars}
         values = {k: file[k][:] for k in scalars if k not in texts}
-        return Contents({k: _offsets(file, k) for k in tensors}, values, texts)
+        offsets = {k: _offsets(file, k) for k in tensors}
+        return Contents(file["row"][:], file["col"][:], offsets, values, texts)
 
 
 def _offsets(file: Any, name: str) -> np.ndarray:
@@ -304,6 +308,8 @@ def _reading(path: str) -> Iterator[Any]:
 
 def is_whole(path: str, fingerprint: str) -> bool:
     """Whether a stage file is there, complete, and made from the same inputs and configuration."""
+    if not is_remote(path) and not os.path.exists(path):
+        return False  # sooner than HDF5 finds out
     try:
         if is_remote(path):
             index = RemoteStage(path)

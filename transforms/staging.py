@@ -7,11 +7,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import resource
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +28,7 @@ from .scenes import SceneFiles
 from .stagefile import disk_errno, is_whole, read_columns, read_notes, writing
 from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
-class Timer:
-    """Seconds by step, so that metrics.json can say where the time went."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+from .usage import Timer, Usage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +48,9 @@ class StagedScene:
       repeated: patches whose image another patch of the scene has too.
       tallies: counts of what happened: saturated values, ignored label pixels ...
       reused: the stage file was there already.
-      seconds: by step.
+      seconds, cpu_seconds: by step, as ``Timer`` has them.
       read_bytes, stage_bytes: pixels read, and the stage file's size.
-      peak: the most memory that its worker had held, bytes.
+      usage: what its worker had used; None where it was staged by an earlier run.
     """
 
     id: str
@@ -91,7 +69,8 @@ class StagedScene:
     read_bytes: int
     stage_bytes: int
     rates: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
-    peak: int = 0
+    cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    usage: Usage | None = None
 
     @property
     def count(self) -> int:
@@ -181,7 +160,7 @@ def stage_scene(
         content=xxhash.xxh3_128_hexdigest(np.sort(hashes).tobytes()) if len(hashes) else "",
         repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
         seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
-        stage_bytes=size_of(path), peak=peak_memory(),
+        stage_bytes=size_of(path), cpu_seconds=timer.cpu, usage=Usage.now(),
     )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..arguments import Parser
-from . import check, convert, locate, mosaic, report, shard, show, stats, synth, verify
+from . import check, compare, convert, locate, mosaic, report, shard, show, stats, synth, verify
 
 COMMANDS: dict[str, ModuleType] = {
     "convert": convert, "shard": shard, "stats": stats, "verify": verify, "check": check,
-    "locate": locate, "mosaic": mosaic, "show": show, "report": report, "synth": synth,
+    "compare": compare, "locate": locate, "mosaic": mosaic, "show": show, "report": report, "synth": synth,
 }  # fmt: skip
 # Those that take Beam's flags too.
 BEAM = frozenset(k for k, command in COMMANDS.items() if getattr(command, "BEAM", False))

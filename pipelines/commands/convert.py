@@ -64,6 +64,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
+    from .. import analyst
+
+    if config.statistics.wanted and not args.dry_run:
+        analyst.warm_up(quiet=not args.verbose)
     from ...transforms.errors import ConfigError
     from ...transforms.finding import find_scenes
     from ...transforms.storage import absolute, path_of

@@ -15,6 +15,9 @@ def add(commands: Any) -> None:
     p.add_argument("output", metavar="OUT", help="a converted dataset")
     p.add_argument("--output", dest="page", metavar="FILE", type=writable,
                    help="the page (default: OUT/report.html)")  # fmt: skip
+    for command in ("check", "compare"):
+        p.add_argument(f"--{command}", type=Path, metavar="FILE",
+                       help=f"what `{command} --json FILE` wrote, to be shown too")  # fmt: skip
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
@@ -29,7 +32,8 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
     if is_remote(args.output) and not args.page:
         raise ConfigError(f"{args.output}: the page is a local file: give --output report.html")
-    found = write_report(path_of(args.output), Path(args.page or Path(args.output) / "report.html"))
+    page = Path(args.page or Path(args.output) / "report.html")
+    found = write_report(path_of(args.output), page, args.check, args.compare)
     write_json(args.json, found)
     for warning in found["facts"]["warnings"]:
         print(f"warning  {warning}")

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ...transforms.storage import absolute, path_of
-    from .. import convert, runner, statistics
+    from .. import analyst, convert, runner, statistics
     from ..execute import write_dataset
     from ..results import Run
 
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     out = path_of(absolute(path_of(args.output)))
     scenes = convert.staged_scenes(out)
     config, _ = config_from(args, convert.written_config(out))
+    if config.statistics.wanted:
+        analyst.warm_up(quiet=not args.verbose)
     statistics.check_function(config, args.normalize)
     convert.check_reshard(config, convert.written_config(out))
     options = runner.pipeline_options(rest, str(out))

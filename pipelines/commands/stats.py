@@ -23,6 +23,9 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .. import analyst
+
+    analyst.warm_up(quiet=not args.verbose)
     from ...transforms.storage import absolute, path_of
     from .. import convert, runner, statistics
     from ..execute import describe
@@ -36,7 +39,6 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     options = runner.pipeline_options(rest, str(out))
     paths = [("OUT", str(out)), *(("stage file", s.path) for s in scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
-    statistics.warm_up()
     document = statistics.compute(out, config, scenes, options)
     write_json(args.json, document)
     statistics.adopt(out, config)

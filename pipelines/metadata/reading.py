@@ -11,9 +11,9 @@ _KINDS = {"class": "int64", "int": "int64", "value": "float32"}
 _SCENEFEED = """\
 from scenefeed.loader import Feed, load
 
-for batch in Feed(".", split="{split}", batch_size=1):  # NumPy
+for batch in Feed(".", split="{split}", batch_size=1{raw}):  # NumPy
     batch["image"]
-dataset = load(".", split="{split}", batch_size=1)  # a tf.data.Dataset
+dataset = load(".", split="{split}", batch_size=1{raw})  # a tf.data.Dataset
 """
 _TFDS = """\
 import tensorflow_datasets as tfds
@@ -42,8 +42,11 @@ def examples(spec: DatasetSpec) -> Iterator[str]:
     """In Markdown; the code runs in the dataset's folder."""
     split = next(k for k, s in spec.splits.items() if s.num_examples)
     plain = spec.compression == "none"
+    statistics = spec.config.get("statistics", {})
+    own = ":" in (statistics.get("normalize") or "") and not statistics.get("bake")
+    raw = ", normalize=None" if own else ""  # a program is not run unasked
     yield "In this folder, by scenefeed:"
-    yield _block(_SCENEFEED.format(split=split))
+    yield _block(_SCENEFEED.format(split=split, raw=raw))
     if plain:
         yield "By TensorFlow Datasets, with scenefeed installed:"
         yield _block(_TFDS.format(split=split))

@@ -39,7 +39,10 @@ def files(
     if not placed:
         return {}
     times = sorted(str(s["properties"]["time"]) for s in scenes if s["properties"].get("time"))
-    items = [_item(s, o, spec) for s, o in placed if s["properties"].get("time")]
+    # As text at once: the more objects are kept, the longer Python's collector goes through them.
+    items = [
+        orjson.dumps(_item(s, o, spec)).decode() for s, o in placed if s["properties"].get("time")
+    ]
     words = f"{about(spec)} {made(spec)} Of {len(scenes):,} scenes, {len(placed):,} have a place "
     words += f"and {len(items):,} a place and a time, without which STAC knows no item."
     collection: dict[str, Any] = {
@@ -62,7 +65,7 @@ def files(
     if items:
         link = {"rel": "items", "href": f"./{ITEMS}", "type": "application/geo+json"}
         collection["links"].append(link)
-        lines = ",\n".join(orjson.dumps(item).decode() for item in items)
+        lines = ",\n".join(items)
         head = orjson.dumps({"type": "FeatureCollection", "description": made(spec)}).decode()
         found[ITEMS] = f'{head[:-1]},"features":[\n{lines}\n]}}\n'
     return found | {COLLECTION: document(collection)}

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ...loader.spec import DatasetError, DatasetSpec, Feature
+from ..check.targets import PUBLISHED
 from ..results import ERRORS, METRICS, SCENES
 from ..separation import gaps, read_georeferences
-from ..targets import CONVERT_MB_PER_S, MEMORY_GIB
 from .distributions import class_counts, describe, fills, has_bins, has_classes, valid
+from .measured import read_check, read_compare
 from .places import Places, find_places
 from .records import Records, by_scene
 from .sheets import Sheet, joined, limits_of, pick
@@ -47,13 +48,22 @@ class Gathered:
     limits: list[tuple[float, float]]
 
 
-def gather(out: Path) -> Gathered:
+def gather(out: Path, check: Path | None = None, compare: Path | None = None) -> Gathered:
     """Reads a dataset: its files, the keys of its records, and a sample of them.
+
+    Args:
+      out: the dataset.
+      check, compare: what these commands wrote by ``--json``, if anything.
 
     Raises:
       DatasetError: no complete dataset, or a shard is missing or damaged.
+      ConfigError: what is given as check's or compare's figures is not that.
     """
     spec = DatasetSpec.load(str(out))
+    measured = {
+        "check": read_check(check, spec) if check else None,
+        "compare": read_compare(compare, spec) if compare else None,
+    }
     records = Records(out, spec)
     statistics, notes = _statistics(out, spec)
     metrics, scenes = _json(out / METRICS), _lines(out / SCENES)
@@ -74,7 +84,7 @@ def gather(out: Path) -> Gathered:
         "statistics": None if statistics is None else {
             k: statistics.get(k) for k in ("fingerprint", "split", "patches", "normalize")
         },
-        "bands": {}, "labels": {},
+        "bands": {}, "labels": {}, **measured,
     }  # fmt: skip
     sheets, limits = _samples(records, statistics, columns, facts)
     empty = [k for k, s in spec.splits.items() if not s.num_examples]
@@ -172,12 +182,12 @@ def _conversion(metrics: dict[str, Any]) -> dict[str, Any]:
         for step, s in metrics.get("worker_seconds", {}).items()
     }
     return {
-        "mb_per_s": measured.get("mb_per_s"), "target_mb_per_s": CONVERT_MB_PER_S,
+        "mb_per_s": measured.get("mb_per_s"), "target_mb_per_s": PUBLISHED.convert_mb_per_s,
         "seconds": measured.get("seconds"), "source_bytes": measured.get("source_bytes"),
         "wall_seconds": metrics.get("wall_seconds"), "workers": workers,
-        "peak_gib": None if peak is None else peak / 2**30, "target_gib": MEMORY_GIB,
+        "peak_gib": None if peak is None else peak / 2**30, "target_gib": PUBLISHED.memory_gib,
         "stages": stages, "bytes": metrics.get("bytes", {}),
-        "target_each": CONVERT_MB_PER_S / workers if workers else None,
+        "target_each": PUBLISHED.convert_mb_per_s / workers if workers else None,
     }  # fmt: skip
 
 

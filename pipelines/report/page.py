@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from . import charts, maps
+from . import charts, maps, measured
 from .gather import Gathered
 from .pictures import draw
 from .style import COLOURS, Figure, Table, drawing, megabytes, number
@@ -39,6 +39,8 @@ def render(gathered: Gathered, out: str) -> str:
             "labels": _labels(gathered, splits), "label_table": _value_table(facts),
             "stages": charts.stages(facts["conversion"]), "shards": charts.shards(facts["splits"]),
             "errors": charts.dead_letters(facts["errors"]),
+            "check": facts["check"] and measured.check_table(facts["check"]),
+            "alternatives": facts["compare"] and measured.alternatives(facts["compare"]),
             "colours": {k: COLOURS[i % len(COLOURS)] for i, k in enumerate(splits)},
             "config": yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True),
         }  # fmt: skip

@@ -105,11 +105,11 @@ def _key(sheet: Sheet, spec: DatasetSpec) -> list[tuple[str, str]]:
     masks = [p.mask for p in sheet.pictures if p.mask is not None]
     values = np.unique(np.concatenate([m.ravel() for m in masks])) if masks else np.empty(0)
     clear = dict(zip(values.tolist(), _clear(values, feature, sheet.only).tolist(), strict=True))
-    found = [
+    return [
         (name, "" if clear[value] else colour)
         for value, name, colour in legend(values, feature.ignore, feature.names)
+        if sheet.only in (None, value)
     ]
-    return found if sheet.only is None else [x for x in found if x[1]]
 
 
 def _jpeg(colours: np.ndarray) -> str:

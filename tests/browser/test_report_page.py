@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from scenefeed.pipelines.report import write_report
-from tests.pipelines.reports import Page, crowd, hostile
+from tests.pipelines.reports import Page, crowd, figures, hostile
 
 pytestmark = pytest.mark.browser
 WIDTHS = (390, 1280)
@@ -31,7 +31,8 @@ def pages(tmp_path_factory, small_dataset):
         "crowd": crowd(folder / "crowd", 2000),
     }  # fmt: skip
     for name, out in sets.items():
-        write_report(out, folder / f"{name}.html")
+        more = figures(folder, out) if name == "hostile" else {}
+        write_report(out, folder / f"{name}.html", **more)
     return folder
 
 

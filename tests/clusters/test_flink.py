@@ -41,6 +41,23 @@ def test_the_same_bytes_as_on_one_machine(flags, scenes, tmp_path, parallelism):
         assert ours[key] == direct[key]
 
 
+def test_the_same_statistics_as_on_one_machine(flags, scenes, tmp_path):
+    for name, options in (("flink", [*flags, "--parallelism=2"]), ("direct", [])):
+        scenefeed(
+            "convert", "--config", scenes, "--output", tmp_path / name, "--num_shards", 4,
+            "--normalize", "zscore", *options, seconds=300,
+        )  # fmt: skip
+    found, expected = (
+        json.loads((tmp_path / name / "statistics.json").read_text())
+        for name in ("flink", "direct")
+    )
+    assert found == expected
+    assert found["patches"] > 100
+    scenefeed("stats", tmp_path / "flink", "--normalize", "minmax", *flags, "--parallelism=2")
+    again = json.loads((tmp_path / "flink/statistics.json").read_text())
+    assert again["bands"] == expected["bands"]
+
+
 def test_a_bad_scene_is_a_dead_letter(flags, scenes, tmp_path):
     good = scenes.parent / "scenes"
     (tmp_path / "bad.tif").write_bytes(next(good.glob("*.tif")).read_bytes()[:5000])

@@ -11,7 +11,8 @@ import pytest
 import rasterio
 
 from scenefeed.loader import Reader
-from tests.conftest import ROOT, errors, scenefeed
+from tests.conftest import ROOT, errors
+from tests.conftest import in_process as scenefeed
 
 FOLDERS = ["odd/gdal_gcore", "odd/gdal_jp2", "odd/rio_tiler", "hdf_netcdf"]
 MOST_SECONDS, MOST_MEMORY = 20, 3 << 29

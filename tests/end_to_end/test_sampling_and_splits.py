@@ -7,7 +7,8 @@ import pytest
 import rasterio
 
 from scenefeed.loader import Reader
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 pytestmark = pytest.mark.slow
 

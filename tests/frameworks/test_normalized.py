@@ -1,10 +1,13 @@
 """PyTorch's and JAX's feeds apply a dataset's own normalization, bit for bit as NumPy's."""
 
+import json
+
 import numpy as np
 import pytest
 
 from scenefeed.loader import DatasetError
 from scenefeed.loader import Feed as NumpyFeed
+from tests.loader.datasets import write_dataset
 from tests.loader.normalized import with_statistics
 
 
@@ -38,3 +41,23 @@ def test_jax(out):
     assert np.array_equal(found["image"], expected["image"])
     with pytest.raises(DatasetError, match="'auto', 'dataset'"):
         Feed(out, normalize="no")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_datasets_program_is_not_run_unasked(tmp_path, name):
+    pytest.importorskip(name)
+    module = pytest.importorskip(f"scenefeed.loader.{name}")
+    folder = write_dataset(tmp_path / "out", np.zeros(4, int))
+    spec = json.loads((folder / "dataset.json").read_text())
+    spec["config"]["statistics"] = {"normalize": "mine:own"}
+    (folder / "dataset.json").write_text(json.dumps(spec))
+    (folder / "statistics.json").write_text(json.dumps({
+        "format": "scenefeed-statistics/1", "inputs": spec["inputs"], "split": "train", "patches": 4,
+        "normalize": "mine:own", "transform": None, "bands": {"a": {}}, "labels": {},
+    }))  # fmt: skip
+    with pytest.raises(DatasetError, match="program, mine:own, which is not run unasked"):
+        module.Feed(folder, features=["image"])
+    with pytest.raises(DatasetError, match="a TensorFlow graph, which `load` alone applies"):
+        module.Feed(folder, features=["image"], normalize="dataset")
+    (batch,) = module.Feed(folder, features=["image"], normalize=None)
+    assert len(batch["image"]) == 4

@@ -38,6 +38,9 @@ def ndvi(inputs):
 """
 
 
+RUN = {"normalize": "dataset"}
+
+
 @pytest.fixture(scope="module")
 def own(plain, tmp_path_factory):
     return with_statistics(plain, tmp_path_factory.mktemp("f") / "out", "features:ndvi", OWN)
@@ -146,7 +149,7 @@ def test_values_that_are_not_numbers_stay_so():
 
 def test_a_function_of_ones_own(own):
     raw = every(Reader(own))
-    feed = load(own, shuffle=False, batch_size=6)
+    feed = load(own, **RUN, shuffle=False, batch_size=6)
     found = {k: np.concatenate([b[k] for b in feed]) for k in feed.element_spec}
     image = raw["image"][..., ::-1] * 2 + raw["row"].astype("f4")[:, None, None, None]
     assert np.array_equal(found["image"], image)
@@ -155,17 +158,17 @@ def test_a_function_of_ones_own(own):
     assert np.allclose(found["ratio"], ratio, rtol=1e-6)
     assert found["scene_id"].tolist() == [s.encode() for s in raw["scene_id"]]
     # Supervised: the row is read for the image's sake, and not given.
-    pairs = load(own, shuffle=False, as_supervised=True, drop_remainder=True, batch_size=4)
+    pairs = load(own, **RUN, shuffle=False, as_supervised=True, drop_remainder=True, batch_size=4)
     first, label = next(iter(pairs))
     assert pairs.element_spec[0].shape == (4, 16, 16, 2)
     assert np.array_equal(first, image[:4])
     assert np.array_equal(label, raw["water"][:4].astype(np.int64) + 1)
-    (some,) = load(own, features=["image"], shuffle=False, source="stream")
+    (some,) = load(own, **RUN, features=["image"], shuffle=False, source="stream")
     assert set(some) == {"image", "ratio"}
     assert np.array_equal(some["image"], image)
     (still,) = load(own, normalize=None, shuffle=False)
     assert np.array_equal(still["image"], raw["image"])
-    again = load(own, shuffle=True, batch_size=4, repeat=2)
+    again = load(own, **RUN, shuffle=True, batch_size=4, repeat=2)
     again.load_state_dict(again.state_dict())
     assert sum(len(b["image"]) for b in again) == 2 * len(raw["image"])
 
@@ -178,7 +181,7 @@ def test_a_function_of_ones_own_through_the_service(own):
     raw = {k: i for i, k in enumerate(keys(every(Reader(own))))}
     images = every(Reader(own))["image"]
     seen = 0
-    for batch in load(own, service=f"grpc://{address}", batch_size=4):
+    for batch in load(own, **RUN, service=f"grpc://{address}", batch_size=4):
         for key, image in zip(keys(batch), batch["image"].numpy(), strict=True):
             assert np.array_equal(image, images[raw[key]][..., ::-1] * 2 + np.float32(key[1]))
             seen += 1
@@ -186,17 +189,34 @@ def test_a_function_of_ones_own_through_the_service(own):
     del worker
 
 
+def test_no_feed_runs_a_datasets_program_unasked(own, plain, monkeypatch):
+    """An invariant: nothing in data is executed."""
+    monkeypatch.setattr(tf.saved_model, "load", lambda *_: pytest.fail("it was run"))
+    address = "grpc://localhost:1"
+    for feed in (Feed, load, lambda *paths: mix(paths, [1]), lambda p: load(p, service=address)):
+        with pytest.raises(
+            DatasetError, match=r"program, features:ndvi,.*'dataset'.*None"
+        ) as raised:
+            feed(own)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(DatasetError, match="program, features:ndvi"):
+        load([plain, own])
+    for feed in (Feed, load):
+        assert next(iter(feed(own, normalize=None)))
+        assert list(next(iter(feed(own, features=["row"])))) == ["row"]
+
+
 def test_a_function_is_refused_where_it_cannot_be_applied(own, tmp_path):
     with pytest.raises(DatasetError, match=r"features:ndvi is a TensorFlow graph.*normalize=None"):
-        Feed(own)
+        Feed(own, **RUN)
     assert next(iter(Feed(own, normalize=None)))
     assert list(next(iter(Feed(own, features=["row"])))) == ["row"]
     with pytest.raises(DatasetError, match="no crop where features:ndvi"):
-        load(own, augment={"crop": 8})
+        load(own, **RUN, augment={"crop": 8})
     shutil.copytree(own, tmp_path / "out")
     shutil.rmtree(tmp_path / "out/transform_fn")
     with pytest.raises(DatasetError, match=r"transform_fn: no graph.*scenefeed stats"):
-        load(tmp_path / "out")
+        load(tmp_path / "out", **RUN)
 
 
 def test_one_line_where_statistics_are_missing_damaged_or_others(out, plain, tmp_path):
@@ -261,15 +281,15 @@ def test_of_a_url(own, out):
         if memory.exists(f"/{name}"):
             memory.rm(f"/{name}", recursive=True)
         memory.put(str(folder), f"/{name}", recursive=True)
-    (found,) = load("memory://own", shuffle=False, source="index")
-    (expected,) = load(own, shuffle=False)
+    (found,) = load("memory://own", **RUN, shuffle=False, source="index")
+    (expected,) = load(own, **RUN, shuffle=False)
     assert np.array_equal(found["image"], expected["image"])
     (found,) = Feed("memory://out", shuffle=False, source="index")
     (expected,) = Feed(out, shuffle=False)
     assert np.array_equal(found["image"], expected["image"])
     memory.rm("/own/transform_fn", recursive=True)
     with pytest.raises(DatasetError, match=r"memory://own/transform_fn: no graph"):
-        load("memory://own")
+        load("memory://own", **RUN)
 
 
 def test_several_datasets_need_one_normalization(out, plain, tmp_path):

@@ -17,7 +17,8 @@ from scenefeed.loader import DatasetError, DatasetSpec, Reader
 from scenefeed.pipelines.metadata import FILES, card, write_metadata, writing
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 
 def document(path):

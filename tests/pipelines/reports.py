@@ -100,6 +100,37 @@ def hostile(folder: Path) -> Path:
                  config={"note": HOSTILE[1]})  # fmt: skip
 
 
+def figures(folder: Path, out: Path) -> dict[str, Path]:
+    """What check and compare might have written of a dataset, every text of it markup."""
+    check = {
+        "fingerprint": DatasetSpec.load(out).fingerprint,
+        "results": [
+            {"name": HOSTILE[i], "value": v, "unit": "MB/s", "target": t, "side": "at least",
+             "met": met, "advice": HOSTILE[0], "spread": spread, "words": HOSTILE[1]}
+            for i, (v, t, met, spread) in enumerate(
+                [(3.0, 27.8, False, [2.5, 3.5]), (None, None, None, None), (30.0, 27.8, True, None)]
+            )
+        ],
+        "warnings": [HOSTILE[2]],
+    }  # fmt: skip
+    rows = [
+        {"name": f"a{i}", "title": HOSTILE[i % 4], "ours": i > 8, "status": "run", "why": "",
+         "seconds": 10.0 ** (i % 4 - 2), "spread": [0.9 * 10.0 ** (i % 4 - 2), 200.0], "write_s": 1.5,
+         "bytes": 12345, "files": 7, "peak_bytes": 1 << 28, "shuffle": None if i else 0.98765,
+         "lossy": i == 3, "resume": HOSTILE[1]}
+        for i in range(12)
+    ] + [{"title": HOSTILE[0], "ours": False, "status": "not run", "why": HOSTILE[1], "resume": ""}]  # fmt: skip
+    compare = {
+        "kind": "scenefeed compare", "dataset": HOSTILE[0], "split": HOSTILE[3], "patches": 5,
+        "fingerprint": DatasetSpec.load(out).fingerprint, "of": 9, "batch_size": 1024, "batches": 5,
+        "rows": rows, "warnings": [HOSTILE[2]],
+    }  # fmt: skip
+    paths = {"check": folder / "check.json", "compare": folder / "compare.json"}
+    for (_, path), found in zip(paths.items(), (check, compare), strict=True):
+        path.write_text(json.dumps(found))
+    return paths
+
+
 def crowd(folder: Path, count: int) -> Path:
     """``count`` scenes of one patch each, spread over Europe."""
     rng = np.random.default_rng(0)

@@ -8,7 +8,8 @@ import pytest
 from scenefeed.pipelines.arguments import join_numbers
 from scenefeed.pipelines.commands import build_parser
 from scenefeed.pipelines.options import config_from
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 
 @pytest.fixture

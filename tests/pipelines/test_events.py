@@ -21,7 +21,7 @@ def test_a_checks_figures_come_back(small_dataset, tmp_path):
     for number in range(2):
         file = tmp_path / f"{number}.json"
         scenefeed("check", small_dataset / "out", "--batch_size", 8, "--load_seconds", 60,
-                  "--tensorboard", board, "--json", file, *targets)  # fmt: skip
+                  "--tensorboard", board, "--json", file, "--seconds", 0.1, *targets)  # fmt: skip
         reports.append(json.loads(file.read_text()))
     found = EventAccumulator(str(board))
     found.Reload()
@@ -32,9 +32,9 @@ def test_a_checks_figures_come_back(small_dataset, tmp_path):
         assert [s.step for s in steps] == [0, 1]
         values = [float(tensor_util.make_ndarray(s.tensor_proto)) for s in steps]
         assert values == pytest.approx([e[tag] for e in expected], rel=1e-6)
-    measured = {r["name"]: r for r in reports[0]["results"]}["Reader: 5 x 8 shuffled"]
-    assert expected[0]["Reader: 5 x 8 shuffled/s"] == measured["value"] > 0
-    assert expected[0]["Reader: 5 x 8 shuffled/patches a second"] == measured["patches_per_s"]
+    measured = {r["name"]: r for r in reports[0]["results"]}["Feed: 5 x 8 shuffled"]
+    assert expected[0]["Feed: 5 x 8 shuffled/s"] == measured["value"] > 0
+    assert expected[0]["Feed: 5 x 8 shuffled/patches a second"] == measured["patches_per_s"]
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_measured(tmp_path, monkeypatch):

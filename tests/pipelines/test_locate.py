@@ -20,7 +20,8 @@ from scenefeed.transforms.locating import (
     record_key,
     scene_keys,
 )
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 
 def records(out):

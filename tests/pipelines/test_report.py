@@ -10,13 +10,15 @@ import pytest
 from scenefeed.loader import Reader
 from scenefeed.loader.spec import Feature
 from scenefeed.pipelines.report import write_report
-from tests.conftest import errors, scenefeed
+from tests.conftest import errors
+from tests.conftest import in_process as scenefeed
 from tests.pipelines.reports import (
     HOSTILE,
     SCRIPT,
     Page,
     crowd,
     drawing,
+    figures,
     hostile,
     keys,
     scene,
@@ -37,9 +39,9 @@ SECTIONS = [
 ]
 
 
-def report(out, page=None):
-    page = page or out / "report.html"
-    found = write_report(out, page)
+def report(out, **measured):
+    page = out / "report.html"
+    found = write_report(out, page, **measured)
     assert found["bytes"] == page.stat().st_size < 8 << 20
     json.dumps(found)  # what --json writes
     return found["facts"], Page(page.read_text())
@@ -177,7 +179,8 @@ def test_compressed_shards_are_sampled_and_say_what_is_left(gzipped_dataset):
 
 
 def test_names_with_markup_are_text_and_run_nowhere(tmp_path):
-    facts, page = report(hostile(tmp_path / "out"))
+    out = hostile(tmp_path / "out")
+    facts, page = report(out, **figures(tmp_path, out))
     assert not {"script", "b"} & {t[0] for t in page.tags}
     assert not [k for _, given in page.tags for k in given if k.startswith("on")]
     assert all("onerror" not in i["src"] for i in page.images)

@@ -8,7 +8,8 @@ import pytest
 
 from scenefeed.loader import Reader
 from scenefeed.pipelines import drawing
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 RNG = np.random.default_rng(0)
 

@@ -9,6 +9,8 @@ import pytest
 
 from scenefeed.loader import Reader
 from scenefeed.pipelines.cli import main
+from scenefeed.pipelines.grouping import group_scenes, held_tokens
+from scenefeed.transforms.errors import JobError
 from tests.conftest import write_raster
 
 
@@ -89,6 +91,48 @@ def test_statistics_are_those_of_the_training_records(folder, convert):
     np.testing.assert_allclose(image.astype(float).std(axis=(0, 1, 2)), 1, rtol=1e-6)
 
 
+def test_a_conversion_counts_its_scenes_itself(folder, convert, monkeypatch):
+    from scenefeed.pipelines import statistics as computing
+
+    def afterwards(*_):
+        raise AssertionError("scenes are counted after the conversion")
+
+    monkeypatch.setattr(computing, "_counting_pipeline", afterwards)
+    convert()
+    assert statistics(folder / "out")["patches"] == len(Reader(folder / "out", "train"))
+    assert not (folder / "out/statistics.tmp").exists()
+    scene(folder, "c", 7)
+    convert()
+    assert len(set(os.listdir(folder / "out/analysis_cache"))) == 3
+
+
+@pytest.mark.parametrize("listed", ["[]", '{"a": 1}', '{"a": [["b"]]}', '{"a": [null]}', "{", ""])
+def test_a_list_of_groups_that_is_none_holds_nothing(tmp_path, listed):
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "groups.json").write_text(listed)
+    assert held_tokens(held) == frozenset()
+    groups = group_scenes(held, {"b"}, tmp_path / "cache")
+    assert [(g.tokens, g.fresh) for g in groups.values()] == [(("b",), True)]
+
+
+def test_a_conversion_that_ends_without_records_leaves_no_counts(folder, convert, monkeypatch):
+    from scenefeed.pipelines import analyst, runner
+
+    monkeypatch.setattr(analyst, "warm_up", lambda quiet: None)  # nothing is analyzed
+    convert("--tile_size", 128, code=1)
+    assert json.loads((folder / "out/metrics.json").read_text())["status"] == "empty"
+    assert not (folder / "out/statistics.tmp").exists()
+
+    def lost(build, options):
+        assert (folder / "out/statistics.tmp").is_dir()
+        raise JobError("a worker was lost")
+
+    monkeypatch.setattr(runner, "run", lost)
+    convert(code=1)
+    assert not (folder / "out/statistics.tmp").exists()
+
+
 @pytest.mark.slow
 def test_added_scenes_reuse_the_cache_and_other_kinds_count_nothing_again(
     folder, convert, scenefeed
@@ -126,6 +170,7 @@ def test_added_scenes_reuse_the_cache_and_other_kinds_count_nothing_again(
     assert new["normalize"] == "zscore"
 
 
+@pytest.mark.slow
 def test_a_validation_pixel_changes_nothing(folder, convert):
     convert()
     before = statistics(folder / "out")

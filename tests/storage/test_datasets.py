@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from scenefeed.loader import Reader
+from scenefeed.loader import Feed, Reader
 from scenefeed.pipelines.report import write_report
 from tests.conftest import write_raster
 from tests.deploy.docs import doc_commands, run
@@ -162,6 +162,72 @@ def test_a_report_of_it_is_that_of_the_local_one(remote, local, tmp_path):
     there = json.loads((tmp_path / "there.json").read_text())["facts"]
     for key in ("splits", "bands", "labels", "separation", "errors"):
         assert there[key] == json.loads(json.dumps(here[key]))
+
+
+def test_statistics_are_those_of_the_local_one(remote, local, tmp_path, monkeypatch):
+    """By convert, by stats from its cache, and with stage files apart; feeds read them there."""
+    server, config = remote
+    if not server.root.startswith("s3://"):
+        pytest.skip("takes minutes: what it does there is read and write, as others do")
+    out, here = f"{server.root}/known", tmp_path / "known"
+    flags = ("--normalize", "zscore")
+    converted(server, "convert", "--config", config, "--output", out, *flags)
+    converted(server, "convert", "--config", local / "c.yaml", "--output", here, *flags)
+    _same_statistics(server.get("known/statistics.json"), here)
+    assert not [
+        n for n in server.list() if n.startswith("known/") and ".npz" in n and "/stage/" not in n
+    ]
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    (there,), (ours,) = (Feed(str(x), "train", shuffle=False) for x in (out, here))
+    np.testing.assert_array_equal(there["image"], ours["image"])
+
+    # By what the cache holds, though the stage files are gone but for their headers.
+    flags = ("--normalize", "quantile")
+    converted(server, "stats", out, *flags)
+    converted(server, "stats", here, *flags)
+    _same_statistics(server.get("known/statistics.json"), here)
+
+    apart = ("--stage_dir", f"{server.root}/apart", "--normalize", "quantile")
+    converted(server, "convert", "--config", config, "--output", tmp_path / "apart", *apart)
+    _same_statistics((tmp_path / "apart/statistics.json").read_bytes(), here)
+    converted(server, "stats", tmp_path / "apart", "--normalize", "minmax")
+    converted(server, "stats", here, "--normalize", "minmax")
+    _same_statistics((tmp_path / "apart/statistics.json").read_bytes(), here)
+
+
+def _same_statistics(found, folder):
+    found, expected = json.loads(found), json.loads((folder / "statistics.json").read_text())
+    for each in (found, expected):
+        del each["inputs"]  # which files they are from
+    assert found == expected
+    assert found["patches"] > 20
+
+
+def test_patches_are_located_shown_and_put_together(remote, local, tmp_path):
+    server, config = remote
+    out = f"{server.root}/looked"
+    converted(server, "convert", "--config", config, "--output", out)
+    (record,) = Reader(str(local / "out"), "train").batch([5])["scene_id"]
+    rows = Reader(str(local / "out"), "train")
+    key = "{scene_id}/{row}/{col}".format(**rows[5])
+    said = [
+        converted(server, "locate", folder, *words).stdout.replace(f"{server.root}/in", str(local))
+        for words in ((key,), ("--split", "val", "--index", 3, "--geojson"))
+        for folder in (out, local / "out")
+    ]
+    assert said[0] == said[1]
+    assert said[2] == said[3]
+    assert key in said[0]
+    for words in (("--index", 5), ("--key", key), ("--index", 1, 2, 3)):
+        for folder, name in ((out, "there.png"), (local / "out", "here.png")):
+            converted(server, "show", folder, *words, "--output", tmp_path / name)
+        assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
+    found = rows.batch(rows.of_scene(record))
+    np.savez(tmp_path / "p.npz", row=found["row"], col=found["col"], values=found["image"])
+    for folder, name in ((out, "there.tif"), (local / "out", "here.tif")):
+        converted(server, "mosaic", folder, record, tmp_path / "p.npz", "--output", tmp_path / name)
+    assert (tmp_path / "there.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()
 
 
 def test_scenes_are_read_by_ranges(remote, tmp_path):

@@ -60,7 +60,7 @@ def test_a_shard_touches_a_bounded_number_of_stage_files(shards):
     files: dict[int, set[str]] = {}
     total = 0
     for name in counts:
-        found = Contents({"image": np.arange(16)}, {}, {})
+        found = Contents(choice.rows, choice.cols, {"image": np.arange(16)}, {}, {})
         for _, shard, pointers in assign_scene(staged(name, 16), choice, plans, found, config):
             files.setdefault(shard, set()).add(name)
             total += len(pointers.order)
@@ -82,7 +82,7 @@ def test_every_patch_goes_to_one_shard_evenly():
     choice = Choice(ROWS, COLS, np.zeros(len(ROWS), int))
     plans = plan_shards({"s": {"train": len(ROWS)}}, 100, config)
     every = np.arange(len(ROWS))
-    found = Contents({"image": every * 8}, {"level": every * 2}, {"site": "x"})
+    found = Contents(ROWS, COLS, {"image": every * 8}, {"level": every * 2}, {"site": "x"})
     parts = [p for _, _, p in assign_scene(scene, choice, plans, found, config)]
     assert all(np.array_equal(p.offsets["image"], p.values["level"] * 4) for p in parts)
     assert {p.texts["site"] for p in parts} == {"x"}

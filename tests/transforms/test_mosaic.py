@@ -16,7 +16,8 @@ from rasterio.vrt import WarpedVRT
 from scenefeed.loader import DatasetError, DatasetSpec, Reader
 from scenefeed.transforms.errors import ConfigError, JobError
 from scenefeed.transforms.mosaic import Mosaic
-from tests.conftest import errors, scenefeed, write_raster
+from tests.conftest import errors, write_raster
+from tests.conftest import in_process as scenefeed
 
 
 def own_pixels(out, scene_id, path, **options):

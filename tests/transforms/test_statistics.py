@@ -9,7 +9,10 @@ import pytest
 from scenefeed.loader.spec import DatasetSpec, Feature
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
+from scenefeed.transforms.pipeline import _CountScene
 from scenefeed.transforms.sections import Statistics
+from scenefeed.transforms.statistics import tally as tally_module
+from scenefeed.transforms.statistics.counting import Counting
 from scenefeed.transforms.statistics.document import document
 from scenefeed.transforms.statistics.numbers import (
     QUANTILES,
@@ -18,7 +21,7 @@ from scenefeed.transforms.statistics.numbers import (
     codes_of,
     limits,
 )
-from scenefeed.transforms.statistics.partial import Partial
+from scenefeed.transforms.statistics.partial import MOST_CLASSES, Partial
 from scenefeed.transforms.statistics.scene import count_scene
 from scenefeed.transforms.statistics.tally import Tally
 from tests.conftest import write_raster
@@ -79,8 +82,12 @@ def test_bands_are_as_numpy_has_them(kind, dtype):
         assert (np.diff(bars["edges"]) > 0).all()
 
 
-def test_any_order_and_grouping_gives_the_same_bits():
+@pytest.mark.parametrize("kept", [1, 20, 4096])  # patches
+def test_any_order_and_grouping_gives_the_same_bits(kept, monkeypatch):
+    monkeypatch.setattr(tally_module, "_KEPT", kept)
     values = np.random.default_rng(0).gamma(1, 0.1, (64, 256, 2)).astype(np.float32)
+    values[3] *= 1e30
+    values[4] = 1e-42
     found = []
     for order, parts in (
         (np.arange(64), 1),
@@ -103,6 +110,34 @@ def test_any_order_and_grouping_gives_the_same_bits():
     assert Partial.from_bytes(one.to_bytes()).to_bytes() == one.to_bytes()
     assert one.classes == {"c": {1: 6, 5: 3}}
     assert one.bands[0].mean == pytest.approx(values[..., 0].astype(float).mean(), rel=1e-13)
+    sums = [_patch_sums(patch.astype(np.float64)) for patch in values[..., 0]]
+    assert (one.bands[0].total, one.bands[0].squares) == tuple(map(sum, zip(*sums, strict=True)))
+
+
+def _patch_sums(values):
+    """The sum of one patch's values and of their squares, from its rounded mean on exactly."""
+    mean = values.sum() / len(values)
+    about = values - mean
+    count, mean = len(values), Fraction(mean)
+    return count * mean, count * mean**2 + Fraction(np.einsum("p,p", about, about))
+
+
+def test_a_long_scene_takes_no_memory_a_patch():
+    tally = Tally("float32", 3)
+    patches = np.random.default_rng(0).normal(size=(3000, 4, 3)).astype(np.float32)
+    for _ in range(10):
+        tally.add(patches)
+        assert sum(s.nbytes for s in tally._sums) <= 2 * tally_module._KEPT * 3 * 3 * 8
+    (numbers, *_) = tally.numbers()
+    assert numbers.count == 120_000
+    assert numbers.variance == pytest.approx(patches[..., 0].astype(float).var(), rel=1e-12)
+
+
+def test_squares_that_no_float_holds_are_said():
+    tally = Tally("float64", 1)
+    tally.add(np.array([[[1e200], [-1e200]]]))
+    with pytest.raises(OverflowError, match="too large to be squared"):
+        tally.numbers()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "int8", "uint16", "int32"])
@@ -198,6 +233,26 @@ def test_classes_weights_and_absent_ones():
     assert any("class ice (2) is not in split train" in w for w in found["warnings"])
 
 
+def test_what_cannot_be_counted_stops_no_conversion(tmp_path):
+    """The usual nodata of float64, which the file does not name."""
+    pixels = np.ones((1, 32, 32))
+    pixels[0, :4] = np.finfo(np.float64).min
+    write_raster(tmp_path / "a.tif", pixels)
+    (scene,), dead = stage(tmp_path, tile={"size": 16})
+    assert not dead
+    config = parse({"scenes": {"paths": ["*.tif"]}, "tile": {"size": 16}}, "test")
+    counting = Counting(str(tmp_path / "counts"), "")
+    assert not list(_CountScene(config, counting, strict=False).process(scene))
+    with pytest.raises(JobError, match=r"scene a: values above 1e153 .* clean\.nodata"):
+        _CountScene(config, counting, strict=True).process(scene)
+    # Nor does a folder that is gone, or a disk that is full.
+    write_raster(tmp_path / "b/a.tif", np.ones((1, 32, 32)))
+    (scene,), _ = stage(tmp_path / "b", tile={"size": 16})
+    assert not list(_CountScene(config, counting, strict=False).process(scene))
+    with pytest.raises(FileNotFoundError):
+        _CountScene(config, counting, strict=True).process(scene)
+
+
 def test_a_staged_scene_with_nodata_against_numpy(tmp_path):
     """Each band has invalid pixels of its own; the fill is a value that valid pixels have too."""
     rng = np.random.default_rng(5)
@@ -224,6 +279,42 @@ def test_a_staged_scene_with_nodata_against_numpy(tmp_path):
     mask = column(scene.path, "m")
     values, counts = np.unique(mask, return_counts=True)
     assert found.classes["m"] == dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def test_masks_of_ids_are_counted_no_further_than_classes_go(tmp_path, monkeypatch):
+    """Whatever the grouping: in one block of a file, over its blocks, over scenes."""
+    from scenefeed.transforms.statistics import scene as module
+
+    ids = np.arange(8 * MOST_CLASSES, dtype=np.uint16).reshape(1, 64, 128)
+    half = MOST_CLASSES // 2
+    for name, mask in {"a": ids, "b": ids % half, "c": half + ids % half, "d": 2 + ids * 0}.items():
+        write_raster(tmp_path / f"{name}.tif", np.ones((1, 64, 128), np.float32))
+        write_raster(tmp_path / f"m/{name}.tif", mask)
+    config = {"tile": {"size": 16}, "labels": {"m": {"kind": "raster", "path": "m/{id}.tif"}}}
+    scenes, _ = stage(tmp_path, **config)
+    parsed = parse({"scenes": {"paths": ["*.tif"]}, **config}, "test")
+    a, b, c, d = (count_scene(s, parsed) for s in sorted(scenes, key=lambda s: s.id))
+    assert a.classes["m"] is None
+    assert d.classes["m"] == {2: 8192}
+    assert len(Partial.merged([b, c, d]).classes["m"]) == MOST_CLASSES
+    for parts in ([a, d], [d, a], [Partial.merged([d, a]), b]):
+        assert Partial.merged(parts).classes["m"] is None
+    again = Partial.from_bytes(Partial.merged([a, d]).to_bytes())
+    assert again.classes["m"] is None
+    label = Feature((16, 16), "uint16", "mask", "tensor", names=("sea", "ship"))
+    found = document(again, spec_of(m=label), Statistics(normalize="none"), "train")
+    assert found["labels"]["m"]["counts"] == found["labels"]["m"]["weights"] == {}
+    assert found["labels"]["m"]["ignored"] is None
+    assert found["warnings"][-1].startswith(
+        "label m has more than 1,024 different values: too many"
+    )
+
+    asked = []
+    monkeypatch.setattr(
+        module, "read_patches", lambda *_: (asked.append(i) or ids[:, :32] + i for i in range(9))
+    )
+    assert module._count_classes(scenes[0], "m", np.zeros(1)) is None
+    assert asked == [0]  # the rest of the file is not read
 
 
 def test_only_training_patches_count(tmp_path):

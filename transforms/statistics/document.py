@@ -12,10 +12,9 @@ import numpy as np
 from ...loader.spec import DatasetSpec, Feature
 from ..sections import Statistics
 from .numbers import Numbers
-from .partial import Partial
+from .partial import MOST_CLASSES, Partial
 
 FORMAT = "scenefeed-statistics/1"
-MOST_CLASSES = 1024
 _ALL = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 
 
@@ -118,15 +117,16 @@ def _label(
     if name in partial.values:
         numbers = partial.values[name]
         return {"kind": "value", "invalid": numbers.invalid, **numbers.to_json(feature.dtype)}
-    counts = {c: n for c, n in partial.classes[name].items() if c not in feature.ignore}
-    ignored = sum(partial.classes[name].values()) - sum(counts.values())
+    found = partial.classes[name]
+    counts = {c: n for c, n in (found or {}).items() if c not in feature.ignore}
+    ignored = None if found is None else sum(found.values()) - sum(counts.values())
     named = {i: n for i, n in enumerate(feature.names) if n and i not in feature.ignore}
-    if len(counts) > MOST_CLASSES:
+    if found is None:
         warnings.append(
-            f"label {name} has {len(counts):,} different values: too many for classes, so that "
-            "none are counted"
+            f"label {name} has more than {MOST_CLASSES:,} different values: too many for classes, "
+            "so that none are counted"
         )
-        counts, named = {}, {}
+        named = {}
     absent = [c for c in named if c not in counts]
     for c in absent:
         warnings.append(f"label {name}: class {named[c]} ({c}) is not in split {split}: no weight")

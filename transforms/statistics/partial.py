@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from .numbers import Numbers
+
+# What has more different values is no classes but, say, ids of objects: it is not counted.
+MOST_CLASSES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +26,13 @@ class Partial:
       bands: of the image, in order.
       values: labels that are numbers, by name.
       classes: labels that are classes, by name: how often each class is there, pixels of masks
-        and patches of other labels.
+        and patches of other labels; None where there are more than MOST_CLASSES.
     """
 
     patches: int
     bands: tuple[Numbers, ...]
     values: Mapping[str, Numbers]
-    classes: Mapping[str, Mapping[int, int]]
+    classes: Mapping[str, Mapping[int, int] | None]
 
     @classmethod
     def merged(cls, parts: Sequence[Partial]) -> Partial:
@@ -39,7 +42,7 @@ class Partial:
             sum(p.patches for p in parts),
             tuple(Numbers.merged(each) for each in bands),
             {k: Numbers.merged([p.values[k] for p in parts]) for k in parts[0].values},
-            {k: _added([p.classes[k] for p in parts]) for k in parts[0].classes},
+            {k: added(p.classes[k] for p in parts) for k in parts[0].classes},
         )
 
     def to_bytes(self) -> bytes:
@@ -72,7 +75,7 @@ class Partial:
                 )
                 for name, held in head["columns"].items()
             }  # fmt: skip
-        classes = {k: {int(c): n for c, n in v.items()} for k, v in head["classes"].items()}
+        classes = {k: v and {int(c): n for c, n in v.items()} for k, v in head["classes"].items()}
         bands = sum(name.startswith("bands/") for name in columns)
         values = {
             k.removeprefix("values/"): v for k, v in columns.items() if k.startswith("values/")
@@ -81,9 +84,12 @@ class Partial:
         return cls(head["patches"], in_order, values, classes)
 
 
-def _added(parts: Sequence[Mapping[int, int]]) -> dict[int, int]:
+def added(parts: Iterable[Mapping[int, int] | None]) -> dict[int, int] | None:
+    """Counts by class as one; None, and no further part is asked for, once there are too many."""
     whole: dict[int, int] = {}
     for part in parts:
-        for number, count in part.items():
+        for number, count in (part or {}).items():
             whole[number] = whole.get(number, 0) + count
+        if part is None or len(whole) > MOST_CLASSES:
+            return None
     return dict(sorted(whole.items()))

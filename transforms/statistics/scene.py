@@ -15,7 +15,7 @@ from ..headers import SceneHeader
 from ..stagefile import read_columns, read_contents, read_fill, read_patches
 from ..staging import StagedScene
 from .numbers import Numbers
-from .partial import Partial
+from .partial import MOST_CLASSES, Partial, added
 from .tally import Tally
 
 
@@ -29,9 +29,18 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
 
     Raises:
       SceneError: what the split goes by is not known of this scene.
-      JobError: the stage file cannot be read, or does not hold what it says.
+      JobError: the stage file cannot be read, or does not hold what it says; values are too large.
     """
-    chosen = training_patches(scene, config)
+    try:
+        return _count(scene, training_patches(scene, config))
+    except OverflowError as e:
+        raise JobError(
+            f"statistics of scene {scene.id}: {e}: say which they are by clean.nodata, or clip them "
+            "(clean.clip)"
+        ) from None
+
+
+def _count(scene: StagedScene, chosen: np.ndarray) -> Partial:
     labels = labels_of(scene.header)
     images = Tally(scene.header.dtype, len(scene.header.bands))
     invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
@@ -124,23 +133,23 @@ def _count_numbers(scene: StagedScene, name: str, chosen: np.ndarray) -> Numbers
     return tally.numbers()[0]
 
 
-def _count_classes(scene: StagedScene, name: str, chosen: np.ndarray) -> dict[int, int]:
-    feature = scene.header.columns[name]
-    if not feature.shape:
-        blocks = iter([read_columns(scene.path, [name])[name][chosen]])
+def _count_classes(scene: StagedScene, name: str, chosen: np.ndarray) -> dict[int, int] | None:
+    if scene.header.columns[name].shape:
+        return added(map(_counts, read_patches(scene.path, name, chosen)))
+    return added([_counts(read_columns(scene.path, [name])[name][chosen])])
+
+
+def _counts(block: np.ndarray) -> dict[int, int] | None:
+    """How often each value is there; None for too many."""
+    if block.dtype.itemsize == 1:
+        whole = _byte_counts(block.view(np.uint8).ravel())
+        numbers = np.arange(256, dtype=np.uint8).view(block.dtype)[whole > 0]
+        counts = whole[whole > 0]
     else:
-        blocks = read_patches(scene.path, name, chosen)
-    found: dict[int, int] = {}
-    for block in blocks:
-        if block.dtype.itemsize == 1:
-            counts = _byte_counts(block.view(np.uint8).ravel())
-            numbers = np.arange(256, dtype=np.uint8).view(block.dtype)[counts > 0]
-            counts = counts[counts > 0]
-        else:
-            numbers, counts = np.unique(block, return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            found[int(number)] = found.get(int(number), 0) + count
-    return dict(sorted(found.items()))
+        numbers, counts = np.unique(block, return_counts=True)
+    if len(numbers) > MOST_CLASSES:
+        return None
+    return {int(n): c for n, c in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
 
 def _byte_counts(values: np.ndarray) -> np.ndarray:

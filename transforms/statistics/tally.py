@@ -1,12 +1,11 @@
 """Counting one scene's numbers, patch by patch.
 
 Each patch is summed on its own about its own mean, in float64, and the patches' sums are added up
-exactly (``math.fsum``), so that neither the order of patches nor their grouping matters.
+without rounding, so that neither the order of patches nor their grouping matters.
 """
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +15,8 @@ from .numbers import BUCKETS, Numbers, buckets_of, codes_of
 
 # So many values are computed at a time, that they stay in the processor's cache in float64.
 _STRIP = 1 << 18
+# So many patches' sums are kept before they are added up.
+_KEPT = 4096
 
 
 class Tally:
@@ -31,6 +32,9 @@ class Tally:
         size = 256 if np.dtype(dtype).itemsize == 1 else BUCKETS
         self._table = np.zeros((bands, size), np.int64)
         self._sums: list[np.ndarray] = []
+        self._kept = 0
+        # Of each band: count, sum and sum of squares, as Python's integers and fractions.
+        self._exact = np.full((bands, 3), Fraction(0), object)
         self._least, self._most = np.full(bands, np.inf), np.full(bands, -np.inf)
         self._invalid = np.zeros(bands, np.int64)
 
@@ -96,7 +100,7 @@ class Tally:
         self._table[band, buckets_of(np.array([value]))[0]] += count
         sums = np.zeros((1, 3, self._bands))
         sums[0, 0, band], sums[0, 1, band] = count, float(value)
-        self._sums.append(sums)
+        self._keep(sums)
         self._least[band] = min(self._least[band], float(value))
         self._most[band] = max(self._most[band], float(value))
 
@@ -119,31 +123,66 @@ class Tally:
             planes[gone] = 0
         sums[:, 0] = counts
         sums[:, 2] = np.einsum("ncp,ncp->nc", planes, planes)
-        self._sums.append(sums)
+        self._keep(sums)
         self._least = np.minimum(self._least, least.min(axis=0))
         self._most = np.maximum(self._most, most.max(axis=0))
 
+    def _keep(self, sums: np.ndarray) -> None:
+        self._sums.append(sums)
+        self._kept += len(sums)
+        if self._kept >= _KEPT:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if self._kept:
+            sums = np.concatenate(self._sums)
+            self._exact += [_added(*sums[:, :, band].T) for band in range(self._bands)]
+            self._sums, self._kept = [], 0
+
     def numbers(self) -> list[Numbers]:
         """The statistics of each band."""
-        sums = np.concatenate([np.zeros((0, 3, self._bands)), *self._sums])
-        return [self._numbers(band, *sums[:, :, band].T) for band in range(self._bands)]
+        self._add_up()
+        return [self._numbers(band, *self._exact[band]) for band in range(self._bands)]
 
-    def _numbers(
-        self, band: int, counts: np.ndarray, means: np.ndarray, squares: np.ndarray
-    ) -> Numbers:
-        count, invalid = int(counts.sum()), int(self._invalid[band])
+    def _numbers(self, band: int, count: int, total: Fraction, squares: Fraction) -> Numbers:
+        count, invalid = int(count), int(self._invalid[band])
         if not count:
             return Numbers(invalid=invalid)
-        mean = math.fsum(counts * means) / count
-        if self._least[band] == self._most[band]:  # no rounding in what has no spread
-            mean, means, squares = self._least[band], self._least[band], np.zeros(1)
-        about = Fraction(math.fsum(squares)) + Fraction(math.fsum(counts * (means - mean) ** 2))
-        total = Fraction(float(mean)) * count
+        least, most = float(self._least[band]), float(self._most[band])
+        if least == most:  # no rounding in what has no spread
+            total = Fraction(least) * count
+            squares = Fraction(least) * total
         (buckets,) = np.nonzero(self._table[band])
         codes = codes_of(buckets, self._dtype)
         order = np.argsort(codes)
         return Numbers(
-            count, invalid, total, about + Fraction(float(mean)) * total,
-            float(self._least[band]), float(self._most[band]),
+            count, invalid, total, squares, least, most,
             codes[order], self._table[band][buckets][order],
         )  # fmt: skip
+
+
+def _added(
+    counts: np.ndarray, means: np.ndarray, squares: np.ndarray
+) -> tuple[int, Fraction, Fraction]:
+    """Patches' values, their sum and that of their squares, from each patch's count, mean, and
+    squares about the mean: added up exactly, by Python's integers."""
+    n, (m, unit), (s, other) = (
+        counts.astype(np.int64).astype(object),
+        _whole(means),
+        _whole(squares),
+    )
+    return n.sum(), (n * m).sum() * unit, (n * m * m).sum() * unit**2 + s.sum() * other
+
+
+def _whole(values: np.ndarray) -> tuple[np.ndarray, Fraction]:
+    """Float64 as Python's integers, and what these are multiples of.
+
+    Raises:
+      OverflowError: not finite.
+    """
+    if not np.isfinite(values).all():
+        raise OverflowError("values above 1e153 are too large to be squared")
+    parts, exponents = np.frexp(values)
+    least = int(exponents.min())
+    whole = np.ldexp(parts, 53).astype(np.int64).astype(object)
+    return whole << (exponents - least).astype(object), Fraction(2) ** (least - 53)
