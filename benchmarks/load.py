@@ -78,7 +78,7 @@ def main() -> None:
             batches += 1
         if number:
             groups.append((time.perf_counter() - start) / batches * GROUP)
-    print(json.dumps({"group_s": statistics.median(groups)}))
+    print(json.dumps({"seconds": statistics.median(groups)}))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""The figures in the README, each beside its reference, in one run.
+"""All benchmarks, each beside its reference, in one run.
 
-    make bench        (or: python benchmarks/run.py --size 8192 --runs 3 --json bench.json)
+    make bench        (or: python benchmarks/run.py --size 8192 --rounds 3 --json bench.json)
 
-Synthesizes two scenes (fixed seed), then in turn, RUNS times each: the published recipe
-(recipe.py), convert by threads and by processes; then loading, the recipe's tf.data pipe, `load`
-and `Reader`, each in a process of its own. Prints medians, spreads and ratios.
+Two scenes of SIZE x SIZE x 2 float32 are made with a fixed seed. Then, ROUNDS times, all rows
+(rows.py) run in an order drawn anew, each as a process of its own. Prints medians, spreads and
+ratios; --json keeps every run with the machine's facts, for compare.py to lay beside another.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
+import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -18,106 +21,149 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from floors import STEPS
+from machine import facts
+from rows import SCENEFEED, Row, growth_sides, rows
+
+from scenefeed.pipelines.check.noise import watching
+
+FLOORS = "floors: core-seconds a GB"
+Runs = dict[str, list[dict[str, Any]]]
 
 
-def timed(command: list[str]) -> dict[str, float]:
-    """Wall and user seconds and peak MiB of a whole process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
+def timed(command: list[str]) -> dict[str, Any]:
+    """Seconds (on the clock, user, system) and peak MiB of a whole process, what it says in JSON,
+    and the share of the machine that others had meanwhile."""
+    with watching() as seen, tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        said = process.stdout.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        if status:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
     found = {
-        "wall_s": time.perf_counter() - start,
-        "user_s": usage.ru_utime,
-        "sys_s": usage.ru_stime,
-        "peak_mib": usage.ru_maxrss / 1024,
-    }
-    if out.startswith("{"):
-        found |= json.loads(out)
+        "wall_s": wall, "user_s": usage.ru_utime, "sys_s": usage.ru_stime,
+        "peak_mib": usage.ru_maxrss / 1024, "others_busy": seen.busy, "steal": seen.steal,
+    }  # fmt: skip
+    if said and said[-1].startswith("{"):
+        found |= json.loads(said[-1])
     return found
 
 
-def rows(work: Path, size: int) -> dict[str, list[str]]:
-    """What is measured: a name and a command each. OUT is made anew for each run."""
-    py, config = sys.executable, str(work / "plain.yaml")
-    command = [py, "-m", "scenefeed.pipelines.cli", "convert", "--config", config]
-    processes = ["--direct_running_mode=multi_processing"]
-    load = [py, str(HERE / "load.py")]
-    return {
-        "convert: recipe": [py, str(HERE / "recipe.py"), str(work / "synth/scenes"), "OUT"],
-        "convert: scenefeed": [*command, "--output", "OUT"],
-        "convert: scenefeed, processes": [*command, "--output", "OUT", *processes],
-        "load: recipe": [*load, "recipe", str(work / "kept-recipe")],
-        "load: load()": [*load, "load", str(work / "kept-scenefeed")],
-        "load: load(source='stream')": [*load, "stream", str(work / "kept-scenefeed")],
-        "load: Feed": [*load, "reader", str(work / "kept-scenefeed")],
-    }
+def make_scenes(work: Path, size: int, names: list[str]) -> None:
+    """The scenes of the rows that are asked for, and a configuration for each."""
+    wanted = {"synth": (2, size)} if any(not n.startswith("growth") for n in names) else {}
+    if any(n.startswith("growth") for n in names):
+        wanted |= {f"growth-{n}": (n, side) for n, side in growth_sides(size)}
+    for folder, (count, side) in wanted.items():
+        synth = ["synth", str(work / folder), "--scenes", str(count), "--size", str(side)]
+        timed([*SCENEFEED, *synth, "--seed", "0"])
+        (work / f"{folder}.yaml").write_text(
+            f"scenes: {{paths: [{folder}/scenes]}}\ntile: {{size: 64}}\nrecords: {{num_shards: 16}}\n"
+        )
 
 
-def measure(work: Path, size: int, runs: int) -> dict[str, list[dict[str, float]]]:
-    results: dict[str, list[dict[str, float]]] = {}
-    for run in range(runs):
-        for name, command in rows(work, size).items():
-            out = work / "out"
+def measure(work: Path, todo: list[Row], rounds: int) -> Runs:
+    """Every row, in the first round in order, since some read what others leave; then shuffled."""
+    results: Runs = {row.name: [] for row in todo}
+    rng, out = random.Random(0), work / "out"
+    for number in range(rounds):
+        order = todo if not number else rng.sample(todo, len(todo))
+        for row in order:
             shutil.rmtree(out, ignore_errors=True)
-            results.setdefault(name, []).append(
-                timed([c.replace("OUT", str(out)) for c in command])
-            )
-            print(f"run {run + 1}: {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-            kept = work / f"kept-{name.split()[-1]}"
-            if name in ("convert: recipe", "convert: scenefeed") and not kept.exists():
-                out.rename(kept)
+            found = timed([part.replace("OUT", str(out)) for part in row.command])
+            found["figure"] = found.get("seconds", found["wall_s"]) / (row.mib or 1)
+            metrics = out / "metrics.json"
+            if metrics.exists():
+                found["steps"] = steps(json.loads(metrics.read_text()))
+            results[row.name].append(found)
+            print(f"round {number + 1}: {row.name}: {found['figure']:.4g} s", file=sys.stderr)
+            if row.keep and not (work / row.keep).exists():
+                out.rename(work / row.keep)
     return results
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
+def steps(metrics: dict[str, Any]) -> dict[str, float]:
+    """Core-seconds per GB of each of the conversion's steps."""
+    done = metrics["worker_bytes"]
+    spent = metrics["worker_cpu_seconds"]
+    return {s: spent[s] / done[s] * 1e9 for s in STEPS if done.get(s) and s in spent}
+
+
+def table(results: Runs, todo: list[Row]) -> str:
     lines = [
-        "| row | median s [min, max] | of the recipe's | user s | peak MiB |",
+        "| row | median s [min, max] | of its reference's | user + system s | peak MiB |",
         "|---|---|---|---|---|",
     ]
-    for name, runs in results.items():
-        key = "group_s" if name.startswith("load") else "wall_s"
-        times = [r[key] for r in runs]
-        reference = [r[key] for r in results[name.split(":")[0] + ": recipe"]]
-        ratio = statistics.median(a / b for a, b in zip(times, reference, strict=True))
-        user = statistics.median(r["user_s"] for r in runs)
-        peak = max(r["peak_mib"] for r in runs)
+    for row in todo:
+        runs = results[row.name]
+        times = [r["figure"] for r in runs]
+        ratio = ""
+        if row.reference in results:
+            reference = [r["figure"] for r in results[row.reference]]
+            ratio = f"{statistics.median(a / b for a, b in zip(times, reference, strict=True)):.2f}"
+        core = statistics.median(r["user_s"] + r["sys_s"] for r in runs)
         lines.append(
-            f"| {name} | {statistics.median(times):.3g} [{min(times):.3g}, {max(times):.3g}] "
-            f"| {ratio:.2f} | {user:.1f} | {peak:.0f} |"
+            f"| {row.name}{' (s a MiB)' if row.mib else ''} | {statistics.median(times):.3g} "
+            f"[{min(times):.3g}, {max(times):.3g}] | {ratio} | {core:.3g} "
+            f"| {max(r['peak_mib'] for r in runs):.0f} |"
         )
     return "\n".join(lines)
 
 
-def main() -> None:
+def step_table(results: Runs) -> str:
+    """Core-seconds per GB of each step beside the sum of what it cannot do without."""
+    if "convert: scenefeed" not in results or FLOORS not in results:
+        return ""
+    lines = ["| step | core-seconds a GB | floor | times its floor |", "|---|---|---|---|"]
+    for step, parts in STEPS.items():
+        found = [r["steps"][step] for r in results["convert: scenefeed"] if step in r["steps"]]
+        if not found:
+            continue
+        floor = sum(statistics.median(r[p] for r in results[FLOORS]) for p in parts)
+        value = statistics.median(found)
+        words = " + ".join(parts)
+        lines.append(f"| {step} | {value:.2f} | {floor:.2f} ({words}) | {value / floor:.1f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=8192)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--size", type=int, default=4096, help="side of the two scenes, pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows whose name this pattern finds")
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="file for every run, for compare.py")
+    args = parser.parse_args(argv)
     work = Path(tempfile.mkdtemp(prefix="scenefeed-bench-", dir=args.work))
     try:
-        synth = ["synth", str(work / "synth"), "--size", str(args.size), "--seed", "0"]
-        timed([sys.executable, "-m", "scenefeed.pipelines.cli", *synth])
-        (work / "plain.yaml").write_text(
-            "scenes: {paths: [synth/scenes]}\ntile: {size: 64}\nrecords: {num_shards: 16}\n"
-        )
-        results = measure(work, args.size, args.runs)
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "size": args.size}
+        every = rows(work, args.size)
+        todo = [r for r in every if re.search(args.only, r.name)]
+        if not todo:
+            listed = "\n  ".join(r.name for r in every)
+            parser.error(f"--only {args.only!r} finds no row of:\n  {listed}")
+        groups = {r.name.split(":")[0] for r in todo}
+        if groups & {"load", "check"}:  # they read what these leave
+            todo = [r for r in every if r in todo or r.keep]
+        make_scenes(work, args.size, [r.name for r in todo])
+        with watching() as seen:
+            results = measure(work, todo, args.rounds)
+        machine = facts() | {"others_busy": seen.busy, "steal": seen.steal}
+        kept = {"machine": machine, "size": args.size, "rounds": args.rounds, "rows": results}
         if args.json:
-            args.json.write_text(json.dumps({"machine": machine, "rows": results}, indent=2))
-        print(table(results))
+            args.json.write_text(json.dumps(kept, indent=1) + "\n")
+        print(f"{json.dumps(machine)}\n\n{table(results, todo)}\n\n{step_table(results)}")
+        if seen.warning:
+            print(seen.warning)
     finally:
         shutil.rmtree(work)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What `make bench` measures: rows, each a process of its own, beside the row it is compared with.
+
+A command that prints a JSON object in its last line adds it to what is known of its run; where
+that holds ``seconds``, they are the row's figure instead of the whole process's on the clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SCENEFEED = (sys.executable, "-m", "scenefeed.pipelines.cli")
+TILE = 64
+# Scenes of equal total size. The last is there where they do not become smaller than a tile.
+GROWTH = (1, 10, 100, 1000, 10_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A command that is measured.
+
+    Attributes:
+      name: "GROUP: WHAT".
+      command: OUT in it stands for a folder that is not there when it starts.
+      reference: the name of the row that it is compared with; "" for none.
+      keep: the folder that its first OUT is kept as, for rows after it.
+      mib: of pixels; where given, the figure is seconds a MiB.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    reference: str = ""
+    keep: str = ""
+    mib: float = 0
+
+
+def rows(work: Path, size: int) -> list[Row]:
+    """All rows, those that keep a folder before those that read it."""
+    return [*_start_up(), *_convert(work), *_check(work), *_load(work), *_growth(work, size)]
+
+
+def _start_up() -> Iterator[Row]:
+    python = (sys.executable, "-c")
+    yield Row("start: python", (*python, "pass"))
+    yield Row(
+        "start: import scenefeed.loader", (*python, "import scenefeed.loader"), "start: python"
+    )
+    yield Row("start: scenefeed --help", (*SCENEFEED, "--help"), "start: python")
+
+
+def _convert(work: Path) -> Iterator[Row]:
+    recipe = (sys.executable, str(HERE / "recipe.py"), str(work / "synth/scenes"), "OUT")
+    ours = (*SCENEFEED, "convert", "--config", str(work / "synth.yaml"), "--output", "OUT")
+    yield Row("convert: recipe", recipe, keep="recipe")
+    yield Row("convert: scenefeed", ours, "convert: recipe", keep="scenefeed")
+    processes = (*ours, "--direct_running_mode=multi_processing")
+    yield Row("convert: scenefeed, processes", processes, "convert: recipe")
+    yield Row("floors: core-seconds a GB", (sys.executable, str(HERE / "floors.py"), str(work)))
+
+
+def _check(work: Path) -> Iterator[Row]:
+    yield Row("check: verify", (*SCENEFEED, "verify", str(work / "scenefeed")))
+
+
+def _load(work: Path) -> Iterator[Row]:
+    load = (sys.executable, str(HERE / "load.py"))
+    ours = str(work / "scenefeed")
+    yield Row("load: recipe", (*load, "recipe", str(work / "recipe")))
+    yield Row("load: load()", (*load, "load", ours), "load: recipe")
+    yield Row("load: load(source='stream')", (*load, "stream", ours), "load: recipe")
+    yield Row("load: Feed", (*load, "reader", ours), "load: recipe")
+
+
+def _growth(work: Path, size: int) -> Iterator[Row]:
+    for count, side in growth_sides(size):
+        config = str(work / f"growth-{count}.yaml")
+        command = (*SCENEFEED, "convert", "--config", config, "--output", "OUT")
+        mib = count * side**2 * 8 / 2**20
+        reference = "growth: 1 scene" if count > 1 else ""
+        yield Row(f"growth: {count} scene{'s' * (count > 1)}", command, reference, mib=mib)
+
+
+def growth_sides(size: int) -> list[tuple[int, int]]:
+    """(scenes, side of each in pixels), all of about the pixels of one of side ``size``."""
+    sides = [(n, size / n**0.5) for n in GROWTH]
+    return [(n, round(side / TILE) * TILE) for n, side in sides if side >= TILE]
