@@ -31,11 +31,12 @@ define install
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.*
 	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --compile-bytecode --require-hashes -r $(2)
 	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation --editable .
+	@$(1)/bin/python -m compileall -q loader pipelines transforms
 	@touch $(1)/.installed
 endef
 
 # Bytecode is compiled at once: where PYTHONDONTWRITEBYTECODE is set, importing TensorFlow and
-# Beam would otherwise cost 20 s at each start instead of 9.
+# Beam would otherwise cost 20 s at each start instead of 9, and our own modules half a second.
 $(STAMP): requirements.lock setup.py
 	$(call install,$(VENV),requirements.lock)
 

@@ -185,15 +185,16 @@ class Choose(beam.PTransform):  # type: ignore[misc]
         self._config, self._layout = config, layout
 
     def expand(self, staged: Any) -> Any:
-        rates = (
-            staged
-            | "CountClasses" >> beam.ParDo(_CountClasses(self._config))
-            | "AllClasses" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config)
-        )
-        return staged | "ChoosePatches" >> beam.ParDo(
-            _Choose(self._config), AsSingleton(rates)
-        ).with_outputs(DEAD, main="main")
+        rates: Any = {}
+        if self._config.sample.balance:
+            rates = AsSingleton(
+                staged
+                | "CountClasses" >> beam.ParDo(_CountClasses(self._config))
+                | "AllClasses" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+                | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config)
+            )
+        choose = _Choose(self._config)
+        return staged | "ChoosePatches" >> beam.ParDo(choose, rates).with_outputs(DEAD, main="main")
 
 
 class _CountClasses(beam.DoFn):  # type: ignore[misc]

@@ -104,7 +104,7 @@ class StageWriter:
         for name, buffer in self._buffers.items():
             dataset = self._file[name]
             dataset.resize(self._written + count, axis=0)
-            corner = (0,) * (dataset.ndim - 1)
+            corner = (0,) * (buffer.ndim - 1)
             for i in range(0, count, self._chunk):
                 chunk = buffer[i : i + self._chunk].data.cast("B")
                 # Before 3.16, h5py takes its global lock everywhere but here (its issue 2764).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import pyogrio
 import shapely
 
 from .errors import SceneError, describe
@@ -90,6 +89,8 @@ def _zones(
 @functools.lru_cache(maxsize=4)
 def _read(path: str, attribute: str, changed: str) -> tuple[str, np.ndarray, np.ndarray]:
     """A vector file's CRS, and each feature's text and geometry. ``changed`` is for the cache."""
+    import pyogrio  # half a second, with pandas: for those who have polygons
+
     try:
         with local_copy(path) as local:
             fields = pyogrio.read_info(local)["fields"].tolist()

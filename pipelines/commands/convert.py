@@ -64,10 +64,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
-    from .. import analyst
+    from .. import analyst, lean
 
     if config.statistics.wanted and not args.dry_run:
         analyst.warm_up(quiet=not args.verbose)
+    if not rest:  # no other runner than this machine's
+        lean.import_beam()
     from ...transforms.errors import ConfigError
     from ...transforms.finding import find_scenes
     from ...transforms.storage import absolute, path_of

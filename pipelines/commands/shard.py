@@ -24,6 +24,10 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
+    from .. import lean
+
+    if not rest:  # no other runner than this machine's
+        lean.import_beam()
     from ...transforms.storage import absolute, path_of
     from .. import analyst, convert, runner, statistics
     from ..execute import write_dataset

@@ -7,7 +7,6 @@ import functools
 from typing import Annotated, Any
 
 import numpy as np
-import pyogrio
 import rasterio.errors
 import shapely
 from pydantic import AfterValidator
@@ -84,6 +83,8 @@ def _read(
     path: str, _stamp: str, columns: tuple[str, ...], layer: str | None,
     crs: str | None,
 ) -> VectorTable:  # fmt: skip
+    import pyogrio  # half a second, with pandas: for those who have vector files
+
     try:
         with local_copy(path) as local:
             meta, wkb, values = _layer(local, path, columns, layer)
@@ -108,6 +109,8 @@ def _read(
 
 def _layer(local: str, path: str, columns: tuple[str, ...], layer: str | None) -> tuple[Any, ...]:
     """What pyogrio tells of a layer, its geometries and the columns' values."""
+    import pyogrio
+
     layers = [str(name) for name in pyogrio.list_layers(local)[:, 0]]
     layer = layer if layer is not None else _only(layers, path)
     if layer not in layers:
