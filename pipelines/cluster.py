@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import socket
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -20,13 +21,16 @@ from apache_beam.options.pipeline_options import (
 from ..transforms.errors import ConfigError, JobError
 from ..transforms.storage import is_remote
 
+# What a job server says that has no cluster. Of a task, the same words are about something else.
+_NO_CLUSTER = r"ConnectException|Job server is not|UNAVAILABLE"
+
 # What failures of clusters look like, and what they are. The first that fits.
 _FAILURES = {
     r"No module named 'scenefeed": "a worker has no scenefeed: install the version that this "
     "command is of where workers run (for a worker pool, in its environment)",
     r"finishConnect": "no workers answer at --environment_config {workers}: start a worker pool "
     "there, as the runner's machines see that address",
-    r"ConnectException|Job server is not|UNAVAILABLE": "the job server at {server} cannot reach its "
+    _NO_CLUSTER: "the job server at {server} cannot reach its "
     "cluster, or has ended: look at its log, start the cluster, and run the same command again",
     r"InvalidClassException: org\.apache\.beam": "the job server at {server} has another Beam than the "
     "cluster that it submits to: put the jar of this very job server into Flink's lib/ "
@@ -87,15 +91,38 @@ def check_job_server(options: PipelineOptions, seconds: float = 5) -> None:
         ) from None
 
 
-def explain(text: str, options: PipelineOptions) -> str:
+def explain(text: str, options: PipelineOptions, result: Any = None) -> str:
     """What a cluster's failure is, in one line; "" where it is not known.
+
+    A job server tells of the task that failed last. One that was broken off because others had
+    failed hides what they failed of, so Flink is asked what else went wrong.
 
     Args:
       text: everything that the runner said.
       options: Beam's.
+      result: Beam's, of a job that was started.
     """
+    known = _known(text, options, _FAILURES)
+    if known or "Traceback" in text:  # a worker's own words: they hide nothing
+        return known
+    of_tasks = {k: v for k, v in _FAILURES.items() if k != _NO_CLUSTER}
+    for failure in _failures_on_flink(result, options):
+        if ours := re.search(r"\bJobError: (.+?)(?: \[while running .*)?$", failure, re.M):
+            return ours[1]
+        if known := _known(failure, options, of_tasks):
+            return known
     portable = options.view_as(PortableOptions)
-    for pattern, words in _FAILURES.items():
+    if "InterruptedException" in text and portable.environment_type == "EXTERNAL":
+        return (
+            "the job was broken off while it waited for workers at --environment_config "
+            f"{portable.environment_config}: look at the worker pool there, and at the cluster's log"
+        )
+    return ""
+
+
+def _known(text: str, options: PipelineOptions, failures: dict[str, str]) -> str:
+    portable = options.view_as(PortableOptions)
+    for pattern, words in failures.items():
         if re.search(pattern, text):
             return words.format(
                 workers=portable.environment_config or "", server=portable.job_endpoint or "?"
@@ -119,20 +146,52 @@ def cancel(result: Any, options: PipelineOptions) -> None:
     """Ends a job that would go on without us.
 
     Beam's job server for Flink (2.62) stops waiting for the job and no more: Flink itself is asked
-    first, by its REST address.
+    first, by its REST address. It keeps the history of failures of jobs that have ended.
     """
-    master = options.view_as(FlinkRunnerOptions).flink_master or "["
-    if not master.startswith("["):  # [auto], [local]
-        with contextlib.suppress(OSError, ValueError):
-            _cancel_on_flink(master, getattr(result, "_job_id", "").rpartition("_")[0])
+    with contextlib.suppress(*_NO_ANSWER):
+        for job in _on_flink(result, options, seconds=10):
+            request = urllib.request.Request(f"{job}?mode=cancel", method="PATCH")
+            urllib.request.urlopen(request, timeout=10).close()
     with contextlib.suppress(Exception):
         result.cancel()
 
 
-def _cancel_on_flink(master: str, name: str) -> None:
+# That of Flink's REST, or of what stands at its address: none, or other JSON than Flink's.
+_NO_ANSWER = (OSError, http.client.HTTPException, ValueError, KeyError, TypeError)
+
+
+def _failures_on_flink(result: Any, options: PipelineOptions) -> list[str]:
+    """Java's traces of a job's failed tasks, the newest first; [] where Flink is not asked."""
+    with contextlib.suppress(*_NO_ANSWER):
+        for job in _on_flink(result, options, seconds=5)[:1]:
+            traces = _texts(_get(f"{job}/exceptions", seconds=5))
+            # A lost task manager refuses connections as an absent worker pool does.
+            return [trace for trace in traces if "RemoteTransportException" not in trace]
+    return []
+
+
+def _on_flink(result: Any, options: PipelineOptions, seconds: float) -> list[str]:
+    """Where Flink's REST has the jobs of this name, the newest first; [] where the address is not
+    known."""
+    master = options.view_as(FlinkRunnerOptions).flink_master or "["
+    name = getattr(result, "_job_id", "").rpartition("_")[0]
+    if master.startswith("[") or not name:  # [auto], [local]
+        return []
     url = master if "://" in master else f"http://{master}"
-    with urllib.request.urlopen(f"{url}/jobs/overview", timeout=10) as reply:
-        ids = [job["jid"] for job in json.load(reply)["jobs"] if job["name"] == name]
-    for job in ids:
-        request = urllib.request.Request(f"{url}/jobs/{job}?mode=cancel", method="PATCH")
-        urllib.request.urlopen(request, timeout=10).close()
+    jobs = [job for job in _get(f"{url}/jobs/overview", seconds)["jobs"] if job["name"] == name]
+    jobs.sort(key=lambda job: job["start-time"], reverse=True)
+    return [f"{url}/jobs/{job['jid']}" for job in jobs]
+
+
+def _get(url: str, seconds: float) -> Any:
+    with urllib.request.urlopen(url, timeout=seconds) as reply:
+        return json.load(reply)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """All texts of some JSON in its order: of Flink's failures, each version has other keys."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, (dict, list)):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _texts(part)

@@ -86,6 +86,7 @@ def run(build: Any, options: PipelineOptions) -> None:
         sys.setswitchinterval(0.0005)
     # Beam's workers print each failure to standard error, whatever the log level.
     own = io.StringIO() if is_quiet() else sys.stderr
+    result = None
     try:
         with contextlib.redirect_stderr(own):
             result = pipeline.run()
@@ -101,7 +102,8 @@ def run(build: Any, options: PipelineOptions) -> None:
     except Exception as e:
         said = f"{e}\n{own_words(e)}"
         ours = _is_local(options) or "JobError: " in said
-        raise JobError((not ours and cluster.explain(said, options)) or _innermost(e)) from e
+        known = "" if ours else cluster.explain(said, options, result)
+        raise JobError(known or _innermost(e)) from e
     if state not in (None, "DONE"):
         raise JobError(f"the job ended in state {state}: see the runner's own log")
 
