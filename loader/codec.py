@@ -72,13 +72,28 @@ class RecordEncoder:
     """
 
     def __init__(self, features: Mapping[str, Feature]):
-        self._encoders = [(k, _entry_encoder(k, features[k])) for k in sorted(features)]
+        self._encoders = [
+            (k, _entry_encoder(k, features[k]), features[k].encoding == "tensor")
+            for k in sorted(features)
+        ]
 
     def __call__(self, values: Mapping[str, Any]) -> bytes:
-        parts: list[bytes] = []
-        for name, encode in self._encoders:
-            parts += encode(values[name])
-        return b"".join((b"\x0a", varint(sum(map(len, parts))), *parts))
+        """A record."""
+        return b"".join(self.parts(values))
+
+    def parts(self, values: Mapping[str, Any]) -> list[bytes]:
+        """A record in parts: pixels as they were given, uncopied, and what stands around them."""
+        parts: list[bytes] = [b""]
+        small: list[bytes] = []
+        for name, encode, is_tensor in self._encoders:
+            small += encode(values[name])
+            if is_tensor:
+                pixels = small.pop()
+                parts += [b"".join(small), pixels]
+                small = []
+        parts.append(b"".join(small))
+        parts[0] = b"\x0a" + varint(sum(map(len, parts)))
+        return parts
 
 
 def _entry_encoder(name: str, feature: Feature) -> Callable[[Any], list[bytes]]:

@@ -7,7 +7,7 @@ Format: tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Ea
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,6 +27,18 @@ def masked_crc32c(data: Any) -> int:
 
 def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framing(parts: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """What stands before and after a record whose data is given in parts."""
+    import google_crc32c
+
+    length = crc = 0
+    for part in parts:
+        length += len(part)
+        crc = google_crc32c.extend(crc, part)
+    head = length.to_bytes(8, "little")
+    return _LENGTH.pack(length, masked_crc32c(head)), _masked(crc).to_bytes(FOOTER_BYTES, "little")
 
 
 def frame_problem(frame: np.ndarray) -> str:
