@@ -27,8 +27,7 @@ BLOCK, SIZE = 1 << 20, 128 << 20
 # What a step of the conversion cannot do without: operations on each of its bytes. The table of
 # docs/performance.md lays what a step took beside their sum.
 STEPS = {
-    "read": ("read",),  # from the page cache
-    "clean": ("scan",),  # is every value finite?
+    "read": ("read", "scan"),  # from the page cache; is every value finite?
     "tile": ("copy",),
     "stage": ("xxh3", "write"),
     "gather": ("read",),

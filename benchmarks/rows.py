@@ -84,6 +84,8 @@ def _growth(work: Path, size: int) -> Iterator[Row]:
 
 
 def growth_sides(size: int) -> list[tuple[int, int]]:
-    """(scenes, side of each in pixels), all of about the pixels of one of side ``size``."""
+    """(scenes, side of each in pixels), all of about the pixels of one of side ``size``. Large ones
+    are whole blocks of 512, as files hold them: what reaches past a scene's edge is read too."""
     sides = [(n, size / n**0.5) for n in GROWTH]
-    return [(n, round(side / TILE) * TILE) for n, side in sides if side >= TILE]
+    units = [(n, side, 512 if side > 448 else TILE) for n, side in sides if side >= TILE]
+    return [(n, round(side / unit) * unit) for n, side, unit in units]

@@ -31,7 +31,9 @@ from .arguments import foreign_flags, unknown_flag
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
-def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
+def pipeline_options(
+    flags: Sequence[str], output: str = "", processes: bool = False
+) -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
     DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
@@ -40,13 +42,14 @@ def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     Args:
       flags: what the command line holds beside our own flags.
       output: where the dataset goes: of hdfs://, Beam wants to know the server apart.
+      processes: DirectRunner gets processes instead, where the flags do not say.
     """
     options = PipelineOptions([*_hdfs_flags(output), *flags])
     direct = options.view_as(DirectOptions)
     if _is_local(options):
         named = " ".join(flags)
         if "--direct_running_mode" not in named:
-            direct.direct_running_mode = "multi_threading"
+            direct.direct_running_mode = "multi_processing" if processes else "multi_threading"
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
     portable = options.view_as(PortableOptions)

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         raise ConfigError("--output is empty: give a folder")
     out = path_of(absolute(path_of(args.output)))
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
-    options = runner.pipeline_options(rest, str(out))
+    options = runner.pipeline_options(rest, str(out), convert.many_small(scenes))
     paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)
