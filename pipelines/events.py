@@ -41,9 +41,10 @@ def of_check(report: Mapping[str, Any]) -> dict[str, float]:
     """What ``check`` measured, and its targets, by tag."""
     found: dict[str, float] = {}
     for r in report["results"]:
-        if r["value"] is not None:
-            found[f"{r['name']}/{r['unit']}"] = r["value"]
-        if r["value"] is not None and r["target"] is not None:
+        if r["value"] is None or r["shown"]:
+            continue  # a point in a chart would say what the figure does not
+        found[f"{r['name']}/{r['unit']}"] = r["value"]
+        if r["target"] is not None:
             found[f"{r['name']}/target"] = r["target"]
         if r.get("patches_per_s"):
             found[f"{r['name']}/patches a second"] = r["patches_per_s"]

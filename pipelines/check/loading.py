@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LEFT = 0.02  # share of the shards that may stay in memory where they are called cold
 # Bytes that are read through to have them in the page cache: what is larger would not stay there.
 MOST_FILLED = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+LEAST_SECONDS = 30  # of watching memory after warm-up, before "no growth" means anything
 _BUSY = 0.7  # processors at work, or share of the records read from a disk, that bound a feed
 
 
@@ -238,19 +239,23 @@ class _View:
         return [*lines, self._growth(grown)]
 
     def _growth(self, grown: dict[str, Any] | None) -> dict[str, Any]:
-        rates, words, advice = [], "too short to tell: give --seconds 60", ""
+        rates, shown, words, advice = [], "too short to tell", "give --seconds 60", ""
         target = self._targets.memory.growth_mib_per_minute
         if grown:
             low, high, rate = (grown[k] * 60 / 2**20 for k in ("low", "high", "bytes_per_s"))
-            words = f"over {grown['seconds']:.0f} s, 95 %: {low:.3g} to {high:.3g}"
-            rates = [rate]
+            rates, over = [rate], f"over {grown['seconds']:.0f} s"
+            if grown["leak"] or grown["seconds"] >= LEAST_SECONDS:
+                shown = "" if low > 0 else "none seen"
+                words = f"{over}, 95 %: {low:.3g} to {high:.3g} MiB/min"
+                advice = (
+                    f"{self._feed} grew by {{value:.1f}} MiB a minute {words}: measure for longer "
+                    "(--seconds 600); what goes on growing is a leak: please report it"
+                )
+            else:
+                target, words = None, f"{over}: {words}"
             if target is not None and rate > target and not grown["leak"]:
                 target, words = None, f"{words}, within its noise"
-            advice = (
-                f"{self._feed} grew by {{value:.1f}} MiB a minute {words}: measure for longer "
-                "(--seconds 600); what goes on growing is a leak: please report it"
-            )
         return result(
             f"memory growth, {self._feed}", rates, "MiB/min", target, "at most", advice,
-            exact=True, words=words,
+            exact=True, shown=shown, words=words,
         )  # fmt: skip

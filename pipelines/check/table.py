@@ -31,6 +31,7 @@ def _head(report: dict[str, Any]) -> str:
 def _row(r: dict[str, Any]) -> tuple[str, ...]:
     sign = "<=" if r["side"] == "at most" else ">="
     value = "" if r["value"] is None else f"{r['value']:.3g} {r['unit']}"
+    value = r["shown"] or value
     several = r["spread"] and len(r["samples"]) > 1
     spread = f"{r['spread'][0]:.3g} to {r['spread'][1]:.3g}" if several else ""
     p95 = f"{r['p95']:.3g}" if r.get("p95") else ""

@@ -11,7 +11,7 @@ LEAST = 3  # samples that a verdict takes
 
 def result(
     name: str, samples: Sequence[float], unit: str, target: float | None, side: str, advice: str,
-    *, exact: bool = False, words: str = "", **more: Any,
+    *, exact: bool = False, shown: str = "", words: str = "", **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of the table, and of ``results`` in the JSON.
 
@@ -23,6 +23,7 @@ def result(
       side: "at most" or "at least".
       advice: what to do where it is missed, with ``{value}`` for the median.
       exact: the figure is what it is, and one sample is enough: a peak, a rate of a whole run.
+      shown: what tables say in place of a median that tells nothing.
       words: what the table says beside it, before our own.
       more: further keys.
 
@@ -34,7 +35,7 @@ def result(
     value = statistics.median(values) if values else None
     met, own = None, ""
     if value is None:
-        own = "not measured"
+        own = "" if shown else "not measured"
     elif target is not None and not exact and len(values) < LEAST:
         own = f"no verdict from {len(values)} repetition" + "s" * (len(values) > 1)
     elif target is not None:
@@ -44,6 +45,6 @@ def result(
     return {
         "name": name, "value": value, "unit": unit, "target": target, "side": side, "met": met,
         "advice": advice.format(value=value) if met is False else "",
-        "samples": values, "spread": [min(values), max(values)] if values else None,
+        "shown": shown, "samples": values, "spread": [min(values), max(values)] if values else None,
         "words": ", ".join(x for x in (words, own) if x), **more,
     }  # fmt: skip

@@ -76,10 +76,10 @@ def _listed(rows: Any, kinds: dict[str, Any]) -> bool:
 
 
 def _is_check(result: dict[str, Any]) -> bool:
-    met, words, spread = result.get("met"), result.get("words", ""), result.get("spread")
+    met, spread = result.get("met"), result.get("spread")
     return (
         (met is None or isinstance(met, bool))
-        and isinstance(words, str)
+        and all(isinstance(result.get(k, ""), str) for k in ("shown", "words"))
         and (spread is None or _is_spread(spread))
         and isinstance(result.get("target"), float | int | None)
     )
@@ -101,7 +101,8 @@ def _is_spread(spread: Any) -> bool:
 def check_table(found: dict[str, Any]) -> Table:
     """A row a result: what was measured, how far samples lie apart, and the target."""
     return Table("Results of check, and the targets", ["what", "measured", "spread", "target", "met", "notes"], [
-        [r["name"], _of(r["value"], r["unit"]), _spread(r.get("spread")), _target(r),
+        [r["name"], r.get("shown") or _of(r["value"], r["unit"]),
+         "" if r.get("shown") else _spread(r.get("spread")), _target(r),
          {True: "yes", False: "no"}.get(r.get("met"), "not told"), r.get("words", "")]
         for r in found["results"]
     ])  # fmt: skip

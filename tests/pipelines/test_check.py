@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from scenefeed.loader.spec import DatasetSpec, Split
-from scenefeed.pipelines.check import cold, loading, worker
+from scenefeed.pipelines.check import cold, loading, table, worker
 from scenefeed.pipelines.check.targets import PUBLISHED, Loading, Memory
 from scenefeed.pipelines.cli import main
 from scenefeed.pipelines.compare import compare
+from scenefeed.pipelines.events import of_check
+from scenefeed.pipelines.report.measured import check_table
 from scenefeed.transforms.errors import JobError
 from tests.conftest import scenefeed
 from tests.loader.datasets import write_dataset
@@ -158,7 +160,8 @@ def test_a_remote_dataset_has_no_cold_figure(dataset):
     assert (chilled["value"], chilled["met"]) == (None, None)
     assert chilled["words"].startswith("a remote dataset")
     assert (first["name"], first["value"]) == ("Feed: first batch", 2)
-    assert results[-1]["words"] == "too short to tell: give --seconds 60, not measured"
+    grown = results[-1]
+    assert (grown["shown"], grown["words"]) == ("too short to tell", "give --seconds 60")
     assert loading._files("s3://bucket/out", spec, "train") == ()
 
 
@@ -169,17 +172,48 @@ def test_a_remote_dataset_has_no_cold_figure(dataset):
 def test_growth_is_missed_where_it_is_no_noise(dataset, leak, rate, met, words):
     mib = 2**20 / 60  # bytes a second that are a MiB a minute
     grown = {"low": mib, "high": 20 * mib, "bytes_per_s": rate * mib, "bytes": 2**20, "seconds": 60}
-    section = {"batch_size": 8, "warnings": []}
-    targets = PUBLISHED.model_copy(update={"memory": Memory(growth_mib_per_minute=4)})
-    held = {"memory": {"peak_bytes": 1, "growth": grown | {"leak": leak}}}
-    view = loading._View("Feed", held, DatasetSpec.load(dataset), "train", targets, section)
-    peak, growth = view._memory()
+    peak, growth, section = memory_of(dataset, grown | {"leak": leak})
     assert peak["met"] is True
     assert growth["value"] == pytest.approx(rate)
     assert growth["met"] is met
     assert words in growth["words"]
     assert [f"grew by {rate:.1f} MiB a minute over 60 s" in growth["advice"]] == [leak]
     assert len(section["warnings"]) == leak
+
+
+def memory_of(dataset, grown):
+    """A peak, a growth, and the section of a feed whose memory grew so."""
+    section = {"batch_size": 8, "warnings": []}
+    targets = PUBLISHED.model_copy(update={"memory": Memory(growth_mib_per_minute=4)})
+    held = {"memory": {"peak_bytes": 1, "growth": grown}}
+    view = loading._View("Feed", held, DatasetSpec.load(dataset), "train", targets, section)
+    return *view._memory(), section
+
+
+@pytest.mark.parametrize(
+    ("low", "seconds", "leak", "met", "shown", "words"),
+    [
+        (-50, 2, False, None, "too short to tell", "over 2 s: give --seconds 60"),
+        (1, 2, False, None, "too short to tell", "over 2 s: give --seconds 60"),
+        (1, 2, True, True, "3 MiB/min", "over 2 s, 95 %: 1 to 9 MiB/min"),
+        (-50, 40, False, True, "none seen", "over 40 s, 95 %: -50 to 9 MiB/min"),
+        (1, 40, False, True, "3 MiB/min", "over 40 s, 95 %: 1 to 9 MiB/min"),
+    ],
+)
+def test_growth_that_tells_nothing_is_no_figure(dataset, low, seconds, leak, met, shown, words):
+    mib = 2**20 / 60
+    grown = {"low": low * mib, "high": 9 * mib, "bytes_per_s": 3 * mib, "bytes": 2**20}
+    _, growth, _ = memory_of(dataset, grown | {"seconds": seconds, "leak": leak})
+    assert growth["value"] == pytest.approx(3)  # which the JSON keeps
+    assert (growth["met"], growth["words"]) == (met, words)
+    machine = {"cores": 1, "memory_gib": 1}
+    report = {"dataset": "", "split": "", "records": 1, "machine": machine, "results": [growth]}
+    (*_, line) = table(report).splitlines()
+    figure = shown == "3 MiB/min"
+    assert ("  3 MiB/min  " in line, f"  {shown}  " in line) == (figure, True)
+    (row,) = check_table(report).rows
+    assert (row[1], row[2]) == (shown, "3 to 3" if figure else "")
+    assert ("memory growth, Feed/MiB/min" in of_check(report)) is figure
 
 
 def test_fewer_patches_than_a_batch_are_no_verdict(check, dataset):

@@ -211,7 +211,7 @@ def test_figures_of_something_else_are_one_line(run, made, tmp_path, flag, text,
 @pytest.mark.parametrize(
     "odd",
     [{"spread": [1]}, {"spread": ["a", "b"]}, {"spread": [1, math.inf]}, {"shuffle": "x"},
-     {"target": "x"}, {"met": []}, {"words": 1}],
+     {"target": "x"}, {"met": []}, {"words": 1}, {"shown": 1}],
 )  # fmt: skip
 def test_odd_figures_are_one_line(tmp_path, odd):
     path = tmp_path / "figures.json"
@@ -228,7 +228,7 @@ def test_odd_figures_are_one_line(tmp_path, odd):
         path.write_text(json.dumps(whole))
         with pytest.raises(ConfigError, match="not what `scenefeed compare"):
             read_compare(path, SimpleNamespace(fingerprint="0"))
-    if odd.keys() <= {"spread", "target", "met", "words"}:
+    if odd.keys() <= {"spread", "target", "met", "shown", "words"}:
         path.write_text(json.dumps({"results": [result | odd]}))
         with pytest.raises(ConfigError, match="not what `scenefeed check"):
             read_check(path, SimpleNamespace(fingerprint="0"))
