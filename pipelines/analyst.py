@@ -6,13 +6,16 @@ that convert. So it is begun first, and needs nothing that takes long to import 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib
 import multiprocessing
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 
@@ -28,35 +31,23 @@ def warm_up(quiet: bool) -> None:
 
 @functools.cache
 def _analyst(quiet: bool) -> Any:
-    """A connection to the process. It ends with this one."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, quiet), daemon=True)
-    with _safe_path():
-        process.start()
+    """A connection to the process. It ends with this one.
+
+    It is no process of multiprocessing, whose new Python runs the user's script again.
+    """
+    here, there = multiprocessing.Pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, str(there.fileno())], pass_fds=[there.fileno()],
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None,
+    )  # fmt: skip
+    atexit.register(process.kill)
     there.close()
+    here.send((sys.path, quiet))
     return here
 
 
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Python started meanwhile takes no modules of this folder, which may be somebody else's
-    dataset: multiprocessing starts it by ``-c``, which would."""
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _serve(connection: Any, quiet: bool) -> None:
-    if quiet:  # TensorFlow greets, whatever it is told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+def _serve(connection: Any) -> None:
+    sys.path[:], quiet = connection.recv()
     importlib.import_module("scenefeed.transforms.statistics.analysis")
     from ..transforms.errors import ConfigError, JobError, describe
     from . import runner
@@ -100,3 +91,7 @@ def ask(analyze: Callable[..., dict[str, Any]], *given: Any, quiet: bool) -> dic
     if error is not None:
         raise error
     return dict(found)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scenefeed.loader import Reader
 from scenefeed.pipelines.cli import main
 from scenefeed.pipelines.grouping import group_scenes, held_tokens
 from scenefeed.transforms.errors import JobError
-from tests.conftest import write_raster
+from tests.conftest import errors, write_raster
 
 
 def scene(folder, name, seed):
@@ -232,6 +234,33 @@ def test_a_function_of_ones_own_is_named_on_the_command_line(
     assert "picture" in line
     _, (line,) = scenefeed(*stats, "mine:none", code=2)
     assert "give MODULE:FUNCTION" in line
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_runs_once_and_its_modules_are_found(folder):
+    scripts = folder / "scripts"
+    scripts.mkdir()
+    (scripts / "mine.py").write_text(
+        "def own(inputs):\n"
+        "    import tensorflow as tf\n"
+        "    print('traced in', __import__('os').getpid())\n"
+        "    return {'image': tf.cast(inputs['image'], tf.float32)}\n"
+    )
+    (scripts / "script.py").write_text(
+        "import os\n"
+        "from scenefeed.pipelines.cli import main\n"
+        "print('script in', os.getpid())\n"
+        "main(['convert', '--config', 'config.yaml', '--output', 'out', '--normalize', 'mine:own'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, scripts / "script.py"], cwd=folder, capture_output=True, text=True,
+        timeout=170, check=True,
+    )  # fmt: skip
+    assert errors(done) == []
+    lines = [x.split(" in ") for x in done.stdout.splitlines()]
+    (script,) = (x[1] for x in lines if x[0] == "script")
+    assert script not in {x[1] for x in lines if x[0] == "traced"} != set()
+    assert statistics(folder / "out")["normalize"] == "mine:own"
 
 
 def test_stats_without_stage_files_says_so(folder, convert, scenefeed):
