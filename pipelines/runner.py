@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -91,7 +91,7 @@ def run(build: Any, options: PipelineOptions) -> None:
     own = io.StringIO() if is_quiet() else sys.stderr
     result = None
     try:
-        with contextlib.redirect_stderr(own):
+        with contextlib.redirect_stderr(own), _safe_path():
             result = pipeline.run()
             try:
                 state = result.wait_until_finish()
@@ -109,6 +109,22 @@ def run(build: Any, options: PipelineOptions) -> None:
         raise JobError(known or _innermost(e)) from e
     if state not in (None, "DONE"):
         raise JobError(f"the job ended in state {state}: see the runner's own log")
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Python that is started meanwhile takes no modules of the working folder, which may hold a
+    ``queue.py`` of somebody's: Beam starts its workers by ``python -m``, which would."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def check_cluster(

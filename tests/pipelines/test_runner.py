@@ -53,3 +53,35 @@ def test_no_element_is_lost_or_torn_while_it_is_encoded(tmp_path):
 
     run(build, pipeline_options(["--direct_num_workers=2"]))
     assert (tmp_path / "found").read_text() == "0 1 2 3 4 5 6 7"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)  # workers that end at once are waited for without an end
+@pytest.mark.parametrize("before", [None, ""])
+def test_workers_take_no_modules_of_the_working_folder(tmp_path, monkeypatch, before):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/theirs.py").write_text("def number():\n    return 7\n")
+    (tmp_path / "queue.py").write_text("raise RuntimeError('of the working folder')\n")
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    monkeypatch.chdir(tmp_path)
+
+    def found(_):
+        import theirs  # of PYTHONPATH
+
+        (tmp_path / "found").write_text(f"{theirs.number()} in {os.getpid()}")
+
+    def build(pipeline):
+        _ = pipeline | beam.Create([None]) | beam.Map(found)
+
+    run(
+        build,
+        pipeline_options(["--direct_running_mode=multi_processing", "--direct_num_workers=1"]),
+    )
+    number, process = (tmp_path / "found").read_text().split(" in ")
+    assert number == "7"
+    assert int(process) != os.getpid()
+    assert os.environ.get("PYTHONSAFEPATH") == before
