@@ -50,9 +50,36 @@ def loading(
       DatasetError: it cannot be read.
       JobError: a process that measures broke off.
     """
-    held, warnings = spec.split(split), []
+    batch_size, drop, normalize, warnings = _possible(spec, split, targets, drop)
+    files = _files(folder, spec, split)
+    section: dict[str, Any] = {
+        "batch_size": batch_size, "step_ms": step_ms, "warnings": warnings, "feeds": {},
+        "disk_mb_per_s": limits.get("read_mb_per_s") if not limits.get("cached") else None,
+        "page_cache": ("drop_caches" if drop else "posix_fadvise") if files else "remote",
+    }  # fmt: skip
+    fill = sum(map(os.path.getsize, files)) <= MOST_FILLED
+    results = []
+    for feed in ("Feed", "load"):
+        found = None
+        if feed == "Feed" or has_tensorflow():
+            found = measured(Job(
+                folder, split, feed, batch_size, targets.loading.batches, seconds, step_ms / 1e3,
+                files, drop, fill, normalize,
+            ))  # fmt: skip
+            section["feeds"][feed] = found
+        view = _View(feed, found, spec, split, targets, section)
+        results += view.results()
+    return results, section
+
+
+def _possible(
+    spec: DatasetSpec, split: str, targets: Targets, drop: bool
+) -> tuple[int, bool, str | None, list[str]]:
+    """What can be measured of what is asked: patches a batch, whether all of the page cache is
+    emptied, the feed's ``normalize``, and warnings where it is something else."""
+    warnings: list[str] = []
     asked = targets.loading.batch_size
-    batch_size = min(asked, held.num_examples)
+    batch_size = min(asked, spec.split(split).num_examples)
     if batch_size < asked:
         warnings.append(
             f"{split} has {batch_size:,} patches, fewer than a batch of {asked:,}: batches of "
@@ -64,28 +91,10 @@ def loading(
             f"--drop_caches: no permission to write {cold.DROP}: the shards alone were taken out "
             "of the page cache (posix_fadvise); run as root to empty all of it"
         )
-    files = _files(folder, spec, split)
-    section: dict[str, Any] = {
-        "batch_size": batch_size, "step_ms": step_ms, "warnings": warnings, "feeds": {},
-        "disk_mb_per_s": limits.get("read_mb_per_s") if not limits.get("cached") else None,
-        "page_cache": ("drop_caches" if drop else "posix_fadvise") if files else "remote",
-    }  # fmt: skip
-    fill = sum(map(os.path.getsize, files)) <= MOST_FILLED
     own = spec.config.get("statistics", {}).get("normalize") or ""
     if program := ":" in own:
         warnings.append(f"images are fed as they are: {own} is a program, and is not run")
-    results = []
-    for feed in ("Feed", "load"):
-        found = None
-        if feed == "Feed" or has_tensorflow():
-            found = measured(Job(
-                folder, split, feed, batch_size, targets.loading.batches, seconds, step_ms / 1e3,
-                files, drop, fill, None if program else "auto",
-            ))  # fmt: skip
-            section["feeds"][feed] = found
-        view = _View(feed, found, spec, split, targets, section)
-        results += view.results()
-    return results, section
+    return batch_size, drop, None if program else "auto", warnings
 
 
 def has_tensorflow() -> bool:

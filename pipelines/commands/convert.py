@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import (
     add_command,
@@ -15,6 +17,11 @@ from ..arguments import (
     write_json,
 )
 from ..options import config_from
+
+if TYPE_CHECKING:
+    from ...transforms.config import Config
+    from ...transforms.scenes import SceneFiles
+    from ..results import Run
 
 BEAM = True  # takes its flags too
 
@@ -70,31 +77,22 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         analyst.warm_up(quiet=not args.verbose)
     if not rest:  # no other runner than this machine's
         lean.import_beam()
-    from ...transforms.errors import ConfigError
     from ...transforms.finding import find_scenes
-    from ...transforms.storage import absolute, path_of
+    from ...transforms.storage import path_of
     from .. import convert, runner, statistics
-    from ..execute import describe, write_dataset
-    from ..results import Run
-    from ..summary import too_many_failed
+    from ..execute import write_dataset
 
     if not args.verbose:
         runner.quieten()
     statistics.check_function(config, args.normalize)
     scenes = find_scenes(config, base)
-    if not args.output:
-        raise ConfigError("--output is empty: give a folder")
-    out = path_of(absolute(path_of(args.output)))
-    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
-    options = runner.pipeline_options(rest, str(out), convert.many_small(scenes))
-    paths = [("--output", str(out)), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
-    runner.check_cluster(options, args.shared_disk, paths)
-    inputs = convert.inputs_fingerprint(config, scenes)
-    whole = convert.check_output(out, config, inputs, args.overwrite, stage_dir)
+    job, options = _job(args, rest, config, scenes, started)
+    out = path_of(job.out)
+    whole = convert.check_output(out, config, job.inputs, args.overwrite, job.stage_dir)
     if whole and not statistics.is_current(out, config):
         whole = convert.is_staged(out)  # else they are staged again, to be counted
-    if stage_dir:
-        convert.check_folder("--stage_dir", path_of(stage_dir))
+    if job.stage_dir:
+        convert.check_folder("--stage_dir", path_of(job.stage_dir))
     if args.dry_run:
         from ..dry_run import dry_run
 
@@ -102,23 +100,59 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     if whole:
         convert.keep_words(out, config)
     if whole and statistics.is_current(out, config):
-        print(f"{out} already holds this dataset, whole: nothing to do")
-        describe(out)
-        metrics = convert.read_metrics(out)
-        write_json(args.json, metrics)
-        return too_many_failed(out, metrics, args.max_failed)
-    workers, processes = runner.worker_count(options), runner.process_count(options)
-    job = Run(str(out), config, inputs, started, workers, processes, stage_dir)
+        return _nothing_to_do(out, args)
     if template := runner.writes_template(options):
-        if config.statistics.wanted:
-            raise ConfigError(
-                "statistics: a template holds the conversion alone: leave them out, and run "
-                "`scenefeed stats` on what it wrote"
-            )
-        runner.run(convert.convert_pipeline(job, scenes), options)
-        print(f"wrote the job to {template}; nothing was converted")
-        return 0
+        return _write_template(job, scenes, options, template)
     return write_dataset(
         job, options, None if whole else lambda job: convert.convert_pipeline(job, scenes),
         len(scenes), args.json, args.max_failed, args.drop_stage,
     )  # fmt: skip
+
+
+def _job(
+    args: argparse.Namespace, rest: list[str], config: Config, scenes: Sequence[SceneFiles],
+    started: float,
+) -> tuple[Run, Any]:  # fmt: skip
+    """What is to be run, and Beam's options, whose workers can see all that it names."""
+    from ...transforms.errors import ConfigError
+    from ...transforms.storage import absolute, path_of
+    from .. import convert, runner
+    from ..results import Run
+
+    if not args.output:
+        raise ConfigError("--output is empty: give a folder")
+    out = absolute(path_of(args.output))
+    stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
+    options = runner.pipeline_options(rest, out, convert.many_small(scenes))
+    paths = [("--output", out), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
+    runner.check_cluster(options, args.shared_disk, paths)
+    inputs = convert.inputs_fingerprint(config, scenes)
+    workers, processes = runner.worker_count(options), runner.process_count(options)
+    return Run(out, config, inputs, started, workers, processes, stage_dir), options
+
+
+def _nothing_to_do(out: Path, args: argparse.Namespace) -> int:
+    from .. import convert
+    from ..execute import describe
+    from ..summary import too_many_failed
+
+    print(f"{out} already holds this dataset, whole: nothing to do")
+    describe(out)
+    metrics = convert.read_metrics(out)
+    write_json(args.json, metrics)
+    return too_many_failed(out, metrics, args.max_failed)
+
+
+def _write_template(job: Run, scenes: Sequence[SceneFiles], options: Any, template: str) -> int:
+    """Has Dataflow's job written instead of being run."""
+    from ...transforms.errors import ConfigError
+    from .. import convert, runner
+
+    if job.config.statistics.wanted:
+        raise ConfigError(
+            "statistics: a template holds the conversion alone: leave them out, and run "
+            "`scenefeed stats` on what it wrote"
+        )
+    runner.run(convert.convert_pipeline(job, scenes), options)
+    print(f"wrote the job to {template}; nothing was converted")
+    return 0

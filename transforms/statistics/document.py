@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,22 +30,12 @@ def document(partial: Partial, spec: DatasetSpec, asked: Statistics, split: str)
       split: which one was counted.
     """
     image = spec.features["image"]
-    warnings: list[str] = []
-    if not partial.patches:
-        warnings.append(f"split {split} has no patch: nothing is known, images stay as they are")
     bands = {
         name: {"invalid": _share(band), **band.to_json(image.dtype)}
         for name, band in zip(image.bands, partial.bands, strict=True)
     }
-    for name, band in zip(image.bands, partial.bands, strict=True):
-        if partial.patches and not band.count:
-            warnings.append(f"band {name} has no valid value in split {split}")
-        elif band.count and band.least == band.most:
-            warnings.append(
-                f"band {name} has one value, {band.least:g}, in all of split {split}: it becomes "
-                "0 where images are normalized"
-            )
     images = transform(partial.bands, image.dtype, asked)
+    warnings = _odd_bands(partial, image.bands, split)
     for name, low, high in zip(
         image.bands, images["low"] or (), images["high"] or (), strict=False
     ):
@@ -63,19 +53,29 @@ def document(partial: Partial, spec: DatasetSpec, asked: Statistics, split: str)
         "patches": partial.patches,
         "normalize": asked.normalize,
         "warnings": warnings,
-        "transform": {"image": images},
+        "transform": None if asked.function else {"image": images},
         "bands": bands,
         "labels": labels,
     }
-    if asked.function:
-        numbers["transform"] = None
     text = json.dumps(numbers, sort_keys=True).encode()
-    head = {
-        "format": FORMAT,
-        "fingerprint": hashlib.sha256(text).hexdigest(),
-        "inputs": spec.inputs,
-    }
-    return {**head, **numbers}
+    fingerprint = hashlib.sha256(text).hexdigest()
+    return {"format": FORMAT, "fingerprint": fingerprint, "inputs": spec.inputs, **numbers}
+
+
+def _odd_bands(partial: Partial, names: Sequence[str], split: str) -> list[str]:
+    """Warnings where there is nothing to normalize by."""
+    if not partial.patches:
+        return [f"split {split} has no patch: nothing is known, images stay as they are"]
+    warnings = []
+    for name, band in zip(names, partial.bands, strict=True):
+        if not band.count:
+            warnings.append(f"band {name} has no valid value in split {split}")
+        elif band.least == band.most:
+            warnings.append(
+                f"band {name} has one value, {band.least:g}, in all of split {split}: it becomes "
+                "0 where images are normalized"
+            )
+    return warnings
 
 
 def transform(bands: tuple[Numbers, ...], dtype: str, asked: Statistics) -> dict[str, Any]:
