@@ -84,8 +84,10 @@ def _growth(work: Path, size: int) -> Iterator[Row]:
 
 
 def growth_sides(size: int) -> list[tuple[int, int]]:
-    """(scenes, side of each in pixels), all of about the pixels of one of side ``size``. Large ones
-    are whole blocks of 512, as files hold them: what reaches past a scene's edge is read too."""
-    sides = [(n, size / n**0.5) for n in GROWTH]
-    units = [(n, side, 512 if side > 448 else TILE) for n, side in sides if side >= TILE]
-    return [(n, round(side / unit) * unit) for n, side, unit in units]
+    """(scenes, side of each in pixels), all of the pixels of one of side ``size``: about 1, 10 ...
+    scenes. Large ones are whole blocks of 512, as files hold them: what reaches past a scene's edge
+    is read too."""
+    sides = [size / n**0.5 for n in GROWTH]
+    units = [(side, 512 if side > 448 else TILE) for side in sides if side >= TILE]
+    whole = [round(side / unit) * unit for side, unit in units]
+    return [(round(size**2 / side**2), side) for side in whole]

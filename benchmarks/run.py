@@ -58,8 +58,9 @@ def timed(command: list[str]) -> dict[str, Any]:
 def make_scenes(work: Path, size: int, names: list[str]) -> None:
     """The scenes of the rows that are asked for, and a configuration for each."""
     wanted = {"synth": (2, size)} if any(not n.startswith("growth") for n in names) else {}
-    if any(n.startswith("growth") for n in names):
-        wanted |= {f"growth-{n}": (n, side) for n, side in growth_sides(size)}
+    for count, side in growth_sides(size):
+        if any(n.startswith(f"growth: {count} scene") for n in names):
+            wanted[f"growth-{count}"] = count, side
     for folder, (count, side) in wanted.items():
         synth = ["synth", str(work / folder), "--scenes", str(count), "--size", str(side)]
         timed([*SCENEFEED, *synth, "--seed", "0"])

@@ -187,6 +187,9 @@ def _words(letters: Iterable[str]) -> list[str]:
 
 def main() -> int:
     job = json.load(sys.stdin)
+    from .. import lean
+
+    lean.import_beam()  # as convert does
     from ...loader.spec import DatasetError
     from ...transforms.config import parse
     from ...transforms.errors import ConfigError, JobError
@@ -198,8 +201,9 @@ def main() -> int:
         config = parse(job["config"], "dataset.json")
         wanted = set(job["ids"])
         scenes = [s for s in find_scenes(config, Path(job["base"])) if s.id in wanted]
-        options = runner.pipeline_options([], job["out"])
-        run = results.Run(job["out"], config, "", job["started"], runner.worker_count(options))
+        options = runner.pipeline_options([], job["out"], convert.many_small(scenes))
+        workers, processes = runner.worker_count(options), runner.process_count(options)
+        run = results.Run(job["out"], config, "", job["started"], workers, processes)
         results.begin(run)
         runner.run(convert.convert_pipeline(run, scenes), options)
     except (ConfigError, DatasetError, JobError, OSError) as e:

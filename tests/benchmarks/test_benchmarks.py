@@ -94,9 +94,9 @@ def test_run_names_its_rows_where_none_is_found(tmp_path):
 
 def test_growth_is_of_equal_totals():
     sides = runpy.run_path(str(FOLDER / "rows.py"))["growth_sides"]
-    assert sides(6400) == [(1, 6144), (10, 2048), (100, 512), (1000, 192), (10_000, 64)]
-    assert sides(46080)[1:] == [(10, 14336), (100, 4608), (1000, 1536), (10_000, 512)]
+    assert sides(6400) == [(1, 6144), (10, 2048), (156, 512), (1111, 192), (10_000, 64)]
+    assert sides(23040) == [(1, 23040), (10, 7168), (127, 2048), (2025, 512), (8100, 256)]
     for size in (512, 4096, 6144):
         totals = [n * side**2 / size**2 for n, side in sides(size)]
-        assert all(0.5 < share < 1.6 for share in totals), totals
+        assert all(0.9 < share < 1.1 for share in totals), totals
         assert len(totals) < 5
