@@ -38,6 +38,7 @@ def _analyst(quiet: bool) -> Any:
     here, there = multiprocessing.Pipe()
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, str(there.fileno())], pass_fds=[there.fileno()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None,
     )  # fmt: skip
     atexit.register(process.kill)

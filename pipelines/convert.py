@@ -7,7 +7,6 @@ import glob
 import hashlib
 import json
 import os
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from ..transforms.shards import WrittenShard
 from ..transforms.staging import StagedScene
 from ..transforms.storage import check_bucket, is_remote, join, names_in, path_of, sizes, write_text
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
-
-_MANY, _SMALL_BYTES = 1000, 4 << 20
 
 
 def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], None]:
@@ -101,19 +98,6 @@ def _finish(
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}
     finish(run, found, shards, scenes, dead)
-
-
-def many_small(scenes: Sequence[SceneFiles]) -> bool:
-    """Whether most of the work is what a scene costs beside its pixels, about 20 ms: threads cannot
-    share that out, since Python's lock is held meanwhile, and processes can.
-
-    From a thousand scenes on, starting the processes costs little beside them.
-    """
-    if len(scenes) < _MANY:
-        return False
-    some = [a.path for s in scenes[:: len(scenes) // 100] for a in s.assets[:1]]
-    known = [os.path.getsize(p) for p in some if os.path.isfile(p)]
-    return bool(known) and statistics.median(known) < _SMALL_BYTES
 
 
 def inputs(config: Config, scenes: Iterable[SceneFiles]) -> Iterator[tuple[str, str]]:

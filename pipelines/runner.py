@@ -31,9 +31,7 @@ from .arguments import foreign_flags, unknown_flag
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
-def pipeline_options(
-    flags: Sequence[str], output: str = "", processes: bool = False
-) -> PipelineOptions:
+def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
     DirectRunner gets threads, one a core: of the two ways to use all cores they were the faster
@@ -42,14 +40,13 @@ def pipeline_options(
     Args:
       flags: what the command line holds beside our own flags.
       output: where the dataset goes: of hdfs://, Beam wants to know the server apart.
-      processes: DirectRunner gets processes instead, where the flags do not say.
     """
     options = PipelineOptions([*_hdfs_flags(output), *flags])
     direct = options.view_as(DirectOptions)
     if _is_local(options):
         named = " ".join(flags)
         if "--direct_running_mode" not in named:
-            direct.direct_running_mode = "multi_processing" if processes else "multi_threading"
+            direct.direct_running_mode = "multi_threading"
         if "--direct_num_workers" not in named:
             direct.direct_num_workers = 0  # Beam's word for "as many as cores"
     portable = options.view_as(PortableOptions)
@@ -91,7 +88,7 @@ def run(build: Any, options: PipelineOptions) -> None:
     own = io.StringIO() if is_quiet() else sys.stderr
     result = None
     try:
-        with contextlib.redirect_stderr(own), _safe_path():
+        with contextlib.redirect_stderr(own), _safe_path(_is_local(options)):
             result = pipeline.run()
             try:
                 state = result.wait_until_finish()
@@ -112,9 +109,13 @@ def run(build: Any, options: PipelineOptions) -> None:
 
 
 @contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
+def _safe_path(is_local: bool) -> Iterator[None]:
     """Python that is started meanwhile takes no modules of the working folder, which may hold a
-    ``queue.py`` of somebody's: Beam starts its workers by ``python -m``, which would."""
+    ``queue.py`` of somebody's: Beam starts its workers by ``python -m``, which would. For other
+    machines' workers it packs the user's ``setup.py`` meanwhile, which may want them."""
+    if not is_local:
+        yield
+        return
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"

@@ -201,9 +201,8 @@ def main() -> int:
         config = parse(job["config"], "dataset.json")
         wanted = set(job["ids"])
         scenes = [s for s in find_scenes(config, Path(job["base"])) if s.id in wanted]
-        options = runner.pipeline_options([], job["out"], convert.many_small(scenes))
-        workers, processes = runner.worker_count(options), runner.process_count(options)
-        run = results.Run(job["out"], config, "", job["started"], workers, processes)
+        options = runner.pipeline_options([], job["out"])
+        run = results.Run(job["out"], config, "", job["started"], runner.worker_count(options))
         results.begin(run)
         runner.run(convert.convert_pipeline(run, scenes), options)
     except (ConfigError, DatasetError, JobError, OSError) as e:

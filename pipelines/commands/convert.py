@@ -123,7 +123,7 @@ def _job(
         raise ConfigError("--output is empty: give a folder")
     out = absolute(path_of(args.output))
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
-    options = runner.pipeline_options(rest, out, convert.many_small(scenes))
+    options = runner.pipeline_options(rest, out)
     paths = [("--output", out), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
     inputs = convert.inputs_fingerprint(config, scenes)

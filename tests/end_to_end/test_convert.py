@@ -42,21 +42,6 @@ def test_same_fingerprint_with_any_workers_in_any_mode(small_dataset, tmp_path, 
 
 
 @pytest.mark.slow
-def test_many_small_scenes_go_to_processes(tmp_path):
-    """The records are the same (test_runner.py shows that these are processes)."""
-    rng = np.random.default_rng(5)
-    first = write_raster(tmp_path / "scenes/0000.tif", rng.random((1, 8, 8), np.float32))
-    for number in range(1, 1000):
-        shutil.copy(first, first.with_name(f"{number:04d}.tif"))
-    config = tmp_path / "config.yaml"
-    config.write_text("scenes: {paths: [scenes]}\ntile: {size: 8}\nrecords: {num_shards: 2}\n")
-    for flags in ([], ["--direct_running_mode=multi_threading"]):
-        out = tmp_path / f"out{len(flags)}"
-        scenefeed("convert", "--config", config, "--output", out, *flags)
-    assert fingerprint(tmp_path / "out0") == fingerprint(tmp_path / "out1")
-
-
-@pytest.mark.slow
 def test_another_seed_is_another_shuffle_of_the_same_patches(small_dataset, tmp_path):
     out, config = tmp_path / "out", small_dataset / "config.yaml"
     scenefeed("convert", "--config", config, "--output", out, "--seed", 9)

@@ -6,24 +6,7 @@ import time
 import apache_beam as beam
 import pytest
 
-from scenefeed.pipelines.convert import many_small
-from scenefeed.pipelines.runner import pipeline_options, process_count, run
-from scenefeed.transforms.scenes import Asset, SceneFiles
-
-
-@pytest.mark.parametrize(
-    ("scenes", "num_bytes", "processes"),
-    [(1000, 1 << 20, 3), (999, 1 << 20, 0), (1000, 5 << 20, 0)],
-)
-def test_processes_where_scenes_are_many_and_small(tmp_path, scenes, num_bytes, processes):
-    path = tmp_path / "scene.tif"
-    path.touch()
-    os.truncate(path, num_bytes)
-    found = many_small([SceneFiles(str(i), (Asset(str(path)),)) for i in range(scenes)])
-    workers = "--direct_num_workers=3"
-    assert process_count(pipeline_options([workers], processes=found)) == processes
-    threads = [workers, "--direct_running_mode=multi_threading"]
-    assert process_count(pipeline_options(threads, processes=found)) == 0
+from scenefeed.pipelines.runner import pipeline_options, run
 
 
 class Slow:
