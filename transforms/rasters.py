@@ -48,7 +48,7 @@ def gdal_environment(scene: SceneFiles | None = None) -> Iterator[None]:
     else:
         options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = _CURL_NOTHING
         # Not GTIFF_DIRECT_IO, which takes 0.3 core-seconds a GB less: strips past the end of a file
-        # that is cut off are then anything that memory holds, without an error (GDAL 3.9).
+        # that is cut off are then anything that memory holds, without an error (GDAL 3.10).
     with rasterio.Env(**options):
         yield
 
