@@ -111,7 +111,24 @@ def test_any_order_and_grouping_gives_the_same_bits(kept, monkeypatch):
     assert one.classes == {"c": {1: 6, 5: 3}}
     assert one.bands[0].mean == pytest.approx(values[..., 0].astype(float).mean(), rel=1e-13)
     sums = [_patch_sums(patch.astype(np.float64)) for patch in values[..., 0]]
-    assert (one.bands[0].total, one.bands[0].squares) == tuple(map(sum, zip(*sums, strict=True)))
+    total, squares = map(sum, zip(*sums, strict=True))
+    assert one.bands[0].total == total
+    assert float(one.bands[0].squares / squares) == pytest.approx(1, rel=1e-13)
+
+
+@pytest.mark.parametrize("invalid", [0.0, 0.3])
+@pytest.mark.parametrize("offset", [0.0, 30.0, 1e3, 1e7, -1e7])
+def test_variance_is_right_however_far_the_mean_is(offset, invalid):
+    rng = np.random.default_rng(1)
+    values = (rng.normal(0, [1.0, 1e-3], (40, 900, 2)) + offset).astype(np.float64)
+    bad = rng.random(values.shape) < invalid
+    tally = Tally("float64", 2)
+    tally.add(values, bad)
+    for band, found in enumerate(tally.numbers()):
+        valid = values[..., band][~bad[..., band]]
+        assert found.count == len(valid)
+        assert found.mean == pytest.approx(valid.mean(), rel=1e-12, abs=1e-12)
+        assert found.variance == pytest.approx((valid - offset).var(), rel=1e-8)
 
 
 def _patch_sums(values):

@@ -1,11 +1,13 @@
 """Counting one scene's numbers, patch by patch.
 
-Each patch is summed on its own about its own mean, in float64, and the patches' sums are added up
-without rounding, so that neither the order of patches nor their grouping matters.
+Each patch is summed on its own, in float64, and the patches' sums are added up without rounding, so
+that neither the order of patches nor their grouping matters.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -13,8 +15,11 @@ import numpy as np
 
 from .numbers import BUCKETS, Numbers, buckets_of, codes_of
 
-# So many values are computed at a time, that they stay in the processor's cache in float64.
-_STRIP = 1 << 18
+# So many values are summed at a time, that they stay in the processor's cache in float64; and so
+# many are counted, that a table of all buckets is little beside them.
+_SUMMED, _COUNTED = 1 << 16, 1 << 20
+# Where the squares are so many times those about the mean, these are not told by a difference.
+_NEAR = 1e4
 # So many patches' sums are kept before they are added up.
 _KEPT = 4096
 
@@ -37,6 +42,7 @@ class Tally:
         self._exact = np.full((bands, 3), Fraction(0), object)
         self._least, self._most = np.full(bands, np.inf), np.full(bands, -np.inf)
         self._invalid = np.zeros(bands, np.int64)
+        self._memory: dict[str, np.ndarray] = {}
 
     def add(self, values: np.ndarray, bad: np.ndarray | None = None) -> None:
         """Adds patches.
@@ -45,22 +51,30 @@ class Tally:
           values: (patches, pixels, bands).
           bad: which values do not count, bool, the same shape; None for none of them.
         """
-        step = max(1, _STRIP // max(1, values[0].size)) if len(values) else 1
-        for i in range(0, len(values), step):
-            part = values[i : i + step]
-            gone = None if bad is None else bad[i : i + step]
-            self._count(np.ascontiguousarray(part), gone)
+        for part, gone in _strips(values, bad, _COUNTED):
+            self._count(part, gone)
+        for part, gone in _strips(values, bad, _SUMMED):
             self._add_sums(part, gone)
 
     def _count(self, values: np.ndarray, bad: np.ndarray | None) -> None:
         """Counts values by buckets."""
-        buckets = buckets_of(values)
+        buckets = buckets_of(np.ascontiguousarray(values))
         for band in range(self._bands):
             found = buckets[..., band]
             if bad is not None:
                 self._invalid[band] += np.count_nonzero(bad[..., band])
                 found = found[~bad[..., band]]
-            self._table[band] += np.bincount(found.ravel(), minlength=self._table.shape[1])
+            places = self._lent("places", found.shape, np.intp)  # bincount's own dtype
+            np.copyto(places, found)
+            self._table[band] += np.bincount(places.ravel(), minlength=self._table.shape[1])
+
+    def _lent(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Memory that the next strip uses again: its first touch costs more than a sum."""
+        size = math.prod(shape)
+        held = self._memory.get(name)
+        if held is None or held.size < size:
+            held = self._memory[name] = np.empty(size, dtype)
+        return held[:size].reshape(shape)
 
     def add_images(self, values: np.ndarray, invalid: np.ndarray, fill: np.ndarray) -> None:
         """Adds patches whose invalid values hold ``fill``, and are told by their number alone.
@@ -106,23 +120,20 @@ class Tally:
 
     def _add_sums(self, values: np.ndarray, bad: np.ndarray | None) -> None:
         """Each patch's count, mean, and sum of squares about it."""
-        planes = np.array(values.transpose(0, 2, 1), np.float64, order="C")  # always a copy
-        sums = np.empty((len(planes), 3, self._bands))
-        if bad is None:
-            least, most, counts = planes.min(axis=2), planes.max(axis=2), planes.shape[2]
-            sums[:, 1] = planes.sum(axis=2) / counts
-            planes -= sums[:, 1, :, None]
+        planes = self._lent("planes", (len(values), self._bands, values.shape[1]), np.float64)
+        np.copyto(planes, values.transpose(0, 2, 1))
+        gone = None if bad is None else bad.transpose(0, 2, 1)
+        counts: Any = planes.shape[2]
+        if gone is None:
+            least, most = planes.min(axis=2), planes.max(axis=2)
         else:
-            gone = bad.transpose(0, 2, 1)
-            counts = planes.shape[2] - np.count_nonzero(gone, axis=2)
+            counts = counts - np.count_nonzero(gone, axis=2)
             least = np.where(gone, np.inf, planes).min(axis=2)
             most = np.where(gone, -np.inf, planes).max(axis=2)
             planes[gone] = 0
-            sums[:, 1] = planes.sum(axis=2) / np.maximum(counts, 1)
-            planes -= sums[:, 1, :, None]
-            planes[gone] = 0
+        sums = np.empty((len(planes), 3, self._bands))
         sums[:, 0] = counts
-        sums[:, 2] = np.einsum("ncp,ncp->nc", planes, planes)
+        sums[:, 1], sums[:, 2] = _moments(planes, gone, counts)
         self._keep(sums)
         self._least = np.minimum(self._least, least.min(axis=0))
         self._most = np.maximum(self._most, most.max(axis=0))
@@ -159,6 +170,39 @@ class Tally:
             count, invalid, total, squares, least, most,
             codes[order], self._table[band][buckets][order],
         )  # fmt: skip
+
+
+def _strips(
+    values: np.ndarray, bad: np.ndarray | None, most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Whole patches, of about so many values at a time."""
+    step = max(1, most // max(1, values[0].size)) if len(values) else 1
+    for i in range(0, len(values), step):
+        yield values[i : i + step], None if bad is None else bad[i : i + step]
+
+
+def _moments(
+    planes: np.ndarray, gone: np.ndarray | None, counts: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means, and sums of squares about them, (n, bands).
+
+    Args:
+      planes: float64 (n, bands, pixels), 0 where values are gone.
+      gone: which are, or None.
+      counts: how many are not.
+    """
+    sums = planes.sum(axis=2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ncp,ncp->nc", planes, planes)
+        means = sums / np.maximum(counts, 1)
+        about = squares - sums * means
+        near = ~(squares <= _NEAR * about)  # also what is too large to be squared
+    if near.any():
+        apart = planes[near] - means[near][:, None]
+        if gone is not None:
+            apart[gone[near]] = 0
+        about[near] = np.einsum("kp,kp->k", apart, apart)
+    return means, about
 
 
 def _added(
