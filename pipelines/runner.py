@@ -31,6 +31,17 @@ from .arguments import foreign_flags, unknown_flag
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
 
+class _Options(PipelineOptions):  # type: ignore[misc]
+    """Options whose views are made once. Beam asks for some at each transform, and to make one is
+    to parse all flags: 0.2 s of a start. Views share their values, so that one of each is enough."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        views = self.__dict__.setdefault("_views", {})  # Beam's __setattr__ takes options alone
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
 def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
@@ -41,7 +52,7 @@ def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
       flags: what the command line holds beside our own flags.
       output: where the dataset goes: of hdfs://, Beam wants to know the server apart.
     """
-    options = PipelineOptions([*_hdfs_flags(output), *flags])
+    options = _Options([*_hdfs_flags(output), *flags])
     direct = options.view_as(DirectOptions)
     if _is_local(options):
         named = " ".join(flags)
