@@ -1,6 +1,6 @@
 """A process beside the command's, which runs tf.Transform.
 
-To import it takes ten seconds of a processor, and Python's lock would take them from the threads
+To import it takes four seconds of a processor, and Python's lock would take them from the threads
 that convert. So it is begun first, and needs nothing that takes long to import itself.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import multiprocessing
 import os
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from . import lean
+
 
 def warm_up(quiet: bool) -> None:
     """Begins to import tf.Transform.
@@ -25,8 +28,13 @@ def warm_up(quiet: bool) -> None:
     Args:
       quiet: say nothing of what TensorFlow says meanwhile.
     """
-    if "tensorflow_transform" not in sys.modules:
+    if is_beside():
         _analyst(quiet)
+
+
+def is_beside() -> bool:
+    """Whether what is asked runs in a process of its own, not in this one."""
+    return "tensorflow_transform" not in sys.modules
 
 
 @functools.cache
@@ -49,7 +57,12 @@ def _analyst(quiet: bool) -> Any:
 
 def _serve(connection: Any) -> None:
     sys.path[:], quiet = connection.recv()
-    importlib.import_module("scenefeed.transforms.statistics.analysis")
+    gc.disable()  # what is imported stays
+    with lean.hidden(lean.TENSORFLOWS):
+        importlib.import_module("tensorflow_transform.beam")
+    importlib.import_module("scenefeed.pipelines.analysis")
+    gc.freeze()  # else Beam, which looks for garbage after each run, looks through all of it
+    gc.enable()
     from ..transforms.errors import ConfigError, JobError, describe
     from . import runner
 
@@ -79,7 +92,7 @@ def ask(analyze: Callable[..., dict[str, Any]], *given: Any, quiet: bool) -> dic
     """
     from ..transforms.errors import JobError
 
-    if "tensorflow_transform" in sys.modules:
+    if not is_beside():
         return analyze(*given)
     try:
         _analyst(quiet).send((os.getcwd(), analyze, given))

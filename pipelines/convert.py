@@ -25,6 +25,7 @@ from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
 from ..transforms.staging import StagedScene
 from ..transforms.storage import check_bucket, is_remote, join, names_in, path_of, sizes, write_text
+from . import analysis
 from .results import ERRORS, METRICS, RECORDS, SCENES, STAGE, Run, finish
 
 
@@ -78,7 +79,13 @@ def _write_and_finish(
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
     if run.counting:
-        _ = staged | "Count" >> Count(run.config, run.counting, strict=False)
+        counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
+        if run.is_here:
+            _ = (
+                pipeline
+                | "OnceCounted" >> beam.Create([None])
+                | "Analyze" >> beam.Map(analysis.begin, run, AsList(staged), AsList(counted))
+            )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     (
         pipeline

@@ -14,7 +14,7 @@ import numpy as np
 from ..transforms.baking import Baking
 from ..transforms.staging import columns
 from ..transforms.storage import path_of, remove
-from . import cluster, results, runner, statistics
+from . import analysis, cluster, results, runner, statistics
 from .arguments import write_json
 from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
 from .metadata import forget, write_metadata
@@ -76,6 +76,7 @@ def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, 
             runner.run(build, options)
     except BaseException:
         with contextlib.suppress(Exception):  # why the job failed is what counts
+            analysis.forget(path_of(job.out))
             results.remove_temporaries(job)
             remove(path_of(job.out) / results.COUNTS)
         raise

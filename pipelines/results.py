@@ -67,6 +67,11 @@ class Run:
     counting: Counting | None = None
 
     @property
+    def is_here(self) -> bool:
+        """Whether all of it runs in this process."""
+        return bool(self.workers) and not self.processes
+
+    @property
     def stage(self) -> str:
         return self.stage_dir or join(self.out, STAGE)
 

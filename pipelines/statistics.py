@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +21,24 @@ import numpy as np
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
-from ..transforms.errors import ConfigError, JobError, describe
+from ..transforms.errors import ConfigError, JobError
 from ..transforms.pipeline import Count, Spread
-from ..transforms.planning import features
 from ..transforms.sections import Statistics
 from ..transforms.staging import StagedScene
 from ..transforms.statistics.counting import Counting
 from ..transforms.statistics.scene import training_split
 from ..transforms.storage import (
-    get_folder,
     is_remote,
     join,
-    names_in,
-    path_of,
     put_folder,
     remove,
     write_text,
 )  # fmt: skip
-from . import analyst, runner
-from .grouping import Group, group_scenes, held_tokens
+from . import runner
+from .analysis import CACHE, analysis_of, user_function
+from .grouping import held_tokens
 from .results import COUNTS, GRAPH, METADATA, STATISTICS
 from .summary import statistics_lines
-
-CACHE = "analysis_cache"
 
 
 def is_current(out: Path, config: Config) -> bool:
@@ -78,29 +70,6 @@ def check_function(config: Config, named: str | None) -> None:
         )
     if function:
         user_function(function)
-
-
-def user_function(name: str) -> Callable[[Any], Any]:
-    """The function that ``module:name`` means.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    module, function = name.split(":")
-    paths = list(sys.path)
-    sys.path.append(os.getcwd())  # after all others: it hides no module of theirs
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except Exception as e:  # the module's own, too
-        raise ConfigError(
-            f"statistics.normalize {name}: {describe(e)}: give MODULE:FUNCTION, with MODULE in this folder "
-            "or on PYTHONPATH"
-        ) from None
-    finally:
-        sys.path[:] = paths
-    if not callable(found):
-        raise ConfigError(f"statistics.normalize {name}: is no function")
-    return found  # type: ignore[no-any-return]
 
 
 def asked(written: dict[str, Any], given: Config) -> Config:
@@ -159,23 +128,14 @@ def compute(
         raise ConfigError(
             "statistics: complex images have no order: give clean.complex, such as amplitude"
         )
-    spec = dataclasses.replace(spec, features=features(scenes[0].header, config))
-    with tempfile.TemporaryDirectory(prefix="scenefeed-") as folder, _counts(out) as counts:
-        local, counting = Path(folder), Counting.of(str(counts), config)
-        tokens = {counting.token(scene, config): scene for scene in scenes}
-        groups = group_scenes(out / CACHE, tokens.keys(), local / CACHE)
-        fresh = [token for group in groups.values() if group.fresh for token in group.tokens]
-        there = names_in(counts)
-        if rest := [tokens[t] for t in fresh if f"{t}.npz" not in there]:
-            runner.run(_counting_pipeline(config, rest, counting), options)
-        document = analyst.ask(
-            _analyze, spec, config, scenes, groups, _fetched(counting, fresh, local), local,
-            quiet=runner.is_quiet(),
-        )  # fmt: skip
+    with analysis_of(out, config, spec.inputs, scenes) as analysis, _counts(out):
+        if rest := analysis.uncounted():
+            runner.run(_counting_pipeline(config, rest, analysis.counting), options)
+        document = analysis.result()
         _check(document, config, scenes, out)
         remove(out / STATISTICS)
         for name in (GRAPH, METADATA, CACHE):
-            put_folder(local / name, out / name)
+            put_folder(analysis.folder / name, out / name)
         write(out, document)
     return document
 
@@ -210,13 +170,13 @@ def _counting_pipeline(config: Config, scenes: Sequence[StagedScene], counting: 
 
 
 @contextlib.contextmanager
-def _counts(out: Path) -> Iterator[Path]:
+def _counts(out: Path) -> Iterator[None]:
     """The folder of counts, which all workers see, for the time of a run."""
     folder = out / COUNTS
     if not is_remote(folder):
         folder.mkdir(exist_ok=True)
     try:
-        yield folder
+        yield
     finally:
         remove(folder)
 
@@ -231,49 +191,3 @@ def _check(
             f"{out}: {document['patches']} patches were counted, and its training split has "
             f"{expected}: remove {out / CACHE}, and run the same command again"
         )
-
-
-def _fetched(counting: Counting, fresh: Sequence[str], local: Path) -> Counting:
-    """The same with all counts in a local folder. Without any, a store knows no such folder."""
-    if not fresh or not is_remote(counting.folder):
-        return counting
-    get_folder(path_of(counting.folder), local / "counts")
-    return dataclasses.replace(counting, folder=str(local / "counts"))
-
-
-def _analyze(
-    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], counting: Counting, local: Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Runs tf.Transform into a local folder. Gives what statistics.json holds."""
-    import tensorflow_transform.beam as tft_beam
-
-    from ..transforms.statistics import analysis
-
-    asked, split = config.statistics, training_split(config)
-    names = {
-        name: [counting.file(t) for t in group.tokens] if group.fresh else None
-        for name, group in groups.items()
-    }
-    here = runner.pipeline_options([])
-
-    def build(pipeline: Any) -> None:
-        with tft_beam.Context(temp_dir=str(local / "temp")):
-            analysis.analyze_partials(pipeline, spec, asked, split, names, local / CACHE, local)
-
-    runner.run(build, here)
-    if asked.function:
-        function = user_function(asked.function)
-
-        def build_own(pipeline: Any) -> None:
-            with tft_beam.Context(temp_dir=str(local / "temp")):
-                analysis.analyze_patches(pipeline, function, spec, config, scenes, local)
-
-        for name in (GRAPH, METADATA):
-            remove(local / name)
-        try:
-            runner.run(build_own, here)
-        except JobError:
-            raise
-        except Exception as e:  # while its graph is traced
-            raise JobError(f"statistics.normalize {asked.function}: {describe(e)}") from e
-    return dict(json.loads((local / STATISTICS).read_text()))

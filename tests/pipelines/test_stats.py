@@ -108,6 +108,32 @@ def test_a_conversion_counts_its_scenes_itself(folder, convert, monkeypatch):
     assert len(set(os.listdir(folder / "out/analysis_cache"))) == 3
 
 
+def test_the_analysis_begins_while_records_are_written(folder, convert, monkeypatch):
+    from scenefeed.pipelines import analysis, analyst, runner
+
+    asked, run = [], runner.run
+
+    def ask(*_, **__):
+        asked.append((folder / "out/dataset.json").exists())
+        raise JobError("the analysis failed")
+
+    def lost(build, options):
+        run(build, options)
+        assert list(analysis._begun) == [str(folder / "out")]
+        raise JobError("a worker was lost")
+
+    monkeypatch.setattr(analyst, "is_beside", lambda: True)
+    monkeypatch.setattr(analyst, "ask", ask)
+    monkeypatch.setattr(analyst, "warm_up", lambda quiet: None)
+    _, lines = convert(code=1)
+    assert (asked, lines) == ([False], ["scenefeed: the analysis failed"])
+    assert (folder / "out/dataset.json").exists()
+    monkeypatch.setattr(runner, "run", lost)
+    _, lines = convert("--overwrite", code=1)
+    assert lines == ["scenefeed: a worker was lost"]
+    assert not analysis._begun
+
+
 @pytest.mark.parametrize("listed", ["[]", '{"a": 1}', '{"a": [["b"]]}', '{"a": [null]}', "{", ""])
 def test_a_list_of_groups_that_is_none_holds_nothing(tmp_path, listed):
     held = tmp_path / "held"

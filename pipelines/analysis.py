@@ -1,0 +1,208 @@
+"""tf.Transform's analysis of what scenes contributed, in the analyst's process.
+
+It needs nothing of the records, so that a conversion on this machine begins it as soon as all
+scenes are counted, and writes the records meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..loader.spec import DatasetSpec
+from ..transforms.config import Config
+from ..transforms.errors import ConfigError, JobError, describe
+from ..transforms.planning import features
+from ..transforms.staging import StagedScene
+from ..transforms.statistics.counting import Counting
+from ..transforms.statistics.scene import training_split
+from ..transforms.storage import get_folder, is_remote, names_in, path_of, remove
+from . import analyst, runner
+from .grouping import Group, group_scenes
+from .results import COUNTS, GRAPH, METADATA, STATISTICS, Run
+
+CACHE = "analysis_cache"
+_begun: dict[str, Analysis] = {}  # by the dataset's folder
+
+
+class Analysis:
+    """One analysis, and the local folder that it writes to.
+
+    Args:
+      out: the dataset's folder, a path or a URL.
+      config: whose ``statistics.normalize`` is set, and ``bake`` is not.
+      inputs: fingerprint of what the dataset is made from.
+      scenes: all of the dataset's, staged.
+    """
+
+    def __init__(self, out: Path, config: Config, inputs: str, scenes: Sequence[StagedScene]):
+        self._config, self._scenes = config, sorted(scenes, key=lambda s: s.id)
+        found = features(self._scenes[0].header, config)
+        self._spec = DatasetSpec(config.name, found, {}, config.resolved(), inputs, "")
+        self._temporary = tempfile.TemporaryDirectory(prefix="scenefeed-")
+        self.folder = Path(self._temporary.name)
+        self.counting = Counting.of(str(out / COUNTS), config)
+        self._tokens = {self.counting.token(s, config): s for s in self._scenes}
+        self._groups = group_scenes(out / CACHE, self._tokens.keys(), self.folder / CACHE)
+        self._thread: threading.Thread | None = None
+        self._found: dict[str, Any] = {}
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Analysis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._temporary.cleanup()
+
+    def is_of(self, other: Analysis) -> bool:
+        """Whether both are of the same scenes and configuration."""
+        return self._spec == other._spec and self._groups == other._groups
+
+    def uncounted(self) -> list[StagedScene]:
+        """Scenes whose counts are wanted, and not there."""
+        there = names_in(path_of(self.counting.folder))
+        return [self._tokens[t] for t in self._fresh if f"{t}.npz" not in there]
+
+    @property
+    def _fresh(self) -> list[str]:
+        return [t for group in self._groups.values() if group.fresh for t in group.tokens]
+
+    def begin(self) -> None:
+        """Has it done beside what this process does."""
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        try:
+            self._found = self._run()
+        except Exception as e:  # told to whom the result is for
+            self._error = e
+
+    def result(self) -> dict[str, Any]:
+        """What statistics.json is to hold. All scenes are counted.
+
+        Raises:
+          ConfigError, JobError: it failed.
+        """
+        if self._thread is None:
+            return self._run()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _run(self) -> dict[str, Any]:
+        return analyst.ask(
+            _analyze, self._spec, self._config, self._scenes, self._groups, self._fetched(),
+            self.folder, quiet=runner.is_quiet(),
+        )  # fmt: skip
+
+    def _fetched(self) -> Counting:
+        """The same with all counts in a local folder. Without any, a store knows no such folder."""
+        if not self._fresh or not is_remote(self.counting.folder):
+            return self.counting
+        get_folder(path_of(self.counting.folder), self.folder / "counts")
+        return dataclasses.replace(self.counting, folder=str(self.folder / "counts"))
+
+
+def begin(_: Any, run: Run, scenes: Sequence[StagedScene], counted: Sequence[Any]) -> None:
+    """Begins the analysis of a dataset whose records are not written yet.
+
+    What is in its way is left to ``analysis_of``, which then finds nothing begun.
+
+    Args:
+      run: in this process.
+      scenes: all of them.
+      counted: is there when they are counted.
+    """
+    with contextlib.suppress(Exception):
+        out = path_of(run.out)
+        analysis = Analysis(out, run.config, run.inputs, scenes)
+        if analyst.is_beside() and not analysis.uncounted():
+            analysis.begin()
+            _begun[str(out)] = analysis
+
+
+def analysis_of(out: Path, config: Config, inputs: str, scenes: Sequence[StagedScene]) -> Analysis:
+    """The one that was begun, if it is of the same scenes, or a new one."""
+    analysis, begun = Analysis(out, config, inputs, scenes), _begun.pop(str(out), None)
+    if begun is None or not begun.is_of(analysis):
+        return analysis
+    with analysis:
+        return begun
+
+
+def forget(out: Path) -> None:
+    """Leaves what was begun for a folder, whose job failed."""
+    if begun := _begun.pop(str(out), None):
+        begun.__exit__()
+
+
+def user_function(name: str) -> Callable[[Any], Any]:
+    """The function that ``module:name`` means.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    module, function = name.split(":")
+    paths = list(sys.path)
+    sys.path.append(os.getcwd())  # after all others: it hides no module of theirs
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as e:  # the module's own, too
+        raise ConfigError(
+            f"statistics.normalize {name}: {describe(e)}: give MODULE:FUNCTION, with MODULE in this folder "
+            "or on PYTHONPATH"
+        ) from None
+    finally:
+        sys.path[:] = paths
+    if not callable(found):
+        raise ConfigError(f"statistics.normalize {name}: is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def _analyze(
+    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], counting: Counting, local: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Runs tf.Transform into a local folder. Gives what statistics.json holds."""
+    import tensorflow_transform.beam as tft_beam
+
+    from ..transforms.statistics import analysis
+
+    asked, split = config.statistics, training_split(config)
+    names = {
+        name: [counting.file(t) for t in group.tokens] if group.fresh else None
+        for name, group in groups.items()
+    }
+    here = runner.pipeline_options([])
+
+    def build(pipeline: Any) -> None:
+        with tft_beam.Context(temp_dir=str(local / "temp")):
+            analysis.analyze_partials(pipeline, spec, asked, split, names, local / CACHE, local)
+
+    runner.run(build, here)
+    if asked.function:
+        function = user_function(asked.function)
+
+        def build_own(pipeline: Any) -> None:
+            with tft_beam.Context(temp_dir=str(local / "temp")):
+                analysis.analyze_patches(pipeline, function, spec, config, scenes, local)
+
+        for name in (GRAPH, METADATA):
+            remove(local / name)
+        try:
+            runner.run(build_own, here)
+        except JobError:
+            raise
+        except Exception as e:  # while its graph is traced
+            raise JobError(f"statistics.normalize {asked.function}: {describe(e)}") from e
+    return dict(json.loads((local / STATISTICS).read_text()))
