@@ -116,6 +116,42 @@ def test_any_order_and_grouping_gives_the_same_bits(kept, monkeypatch):
     assert float(one.bands[0].squares / squares) == pytest.approx(1, rel=1e-13)
 
 
+@pytest.mark.parametrize("pixels", [4096, 256, 100])
+def test_a_sample_tells_quantiles_and_nothing_else(pixels):
+    rng = np.random.default_rng(2)
+    values = rng.gamma(2, 1, (200_000 // pixels, pixels, 2)).astype(np.float32)
+    bad = rng.random(values.shape) < 0.2
+    sampled, whole = Tally("float32", 2, sampled=True), Tally("float32", 2)
+    for tally in (sampled, whole):
+        tally.add(values)
+        tally.add(values[:3], bad[:3])
+    for some, all_ in zip(sampled.numbers(), whole.numbers(), strict=True):
+        left = ("codes", "counts", "counted")
+        assert {k: v for k, v in vars(some).items() if k not in left} == {
+            k: v for k, v in vars(all_).items() if k not in left
+        }
+        assert some.counts.sum() == some.count == all_.counted
+        shares = (0.01, 0.25, 0.5, 0.75, 0.99)
+        expected = all_.quantiles(shares, "float32")
+        if pixels % 256:
+            assert some.counted == all_.counted
+            assert some.quantiles(shares, "float32") == expected
+        else:
+            partly = (~bad[:3]).sum() / 2
+            assert some.counted == pytest.approx(values.size / 8 + partly, abs=pixels)
+            assert some.quantiles(shares, "float32") == pytest.approx(expected, rel=0.05)
+
+
+def test_a_sample_has_columns_of_all_kinds():
+    patch = np.tile(np.arange(64, dtype=np.float32), 64)[None, :, None]  # a value a column
+    tally = Tally("float32", 1, sampled=True)
+    tally.add(patch)
+    (numbers,) = tally.numbers()
+    assert (numbers.counts == 64).all()
+    assert len(numbers.codes) == 64
+    assert numbers.counted == 1024
+
+
 @pytest.mark.parametrize("invalid", [0.0, 0.3])
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e3, 1e7, -1e7])
 def test_variance_is_right_however_far_the_mean_is(offset, invalid):

@@ -33,6 +33,7 @@ class Numbers:
       least, most: infinities where there is no value.
       codes: of the buckets that hold something, ascending as their values do, int64 (n,).
       counts: how many values each holds, int64 (n,).
+      counted: how many values were looked at for it; of a sample each counts for several.
     """
 
     count: int = 0
@@ -43,6 +44,7 @@ class Numbers:
     most: float = -math.inf
     codes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    counted: int = 0
 
     @classmethod
     def merged(cls, parts: Sequence[Numbers]) -> Numbers:
@@ -55,6 +57,7 @@ class Numbers:
             sum((p.total for p in parts), Fraction(0)),
             sum((p.squares for p in parts), Fraction(0)),
             min(p.least for p in parts), max(p.most for p in parts), codes, counts,
+            sum(p.counted for p in parts),
         )  # fmt: skip
 
     @property
@@ -91,7 +94,7 @@ class Numbers:
         shares = {str(q): None for q in QUANTILES}
         if not self.count:
             none = dict.fromkeys(("mean", "variance", "std", "min", "max"))
-            return {"count": 0, **none, "quantiles": shares, "histogram": None}
+            return {"count": 0, **none, "quantiles": shares, "histogram": None, "sampled": None}
         return {
             "count": self.count,
             "mean": self.mean,
@@ -101,6 +104,7 @@ class Numbers:
             "max": self.most,
             "quantiles": dict(zip(shares, self.quantiles(QUANTILES, dtype), strict=True)),
             "histogram": self._histogram(dtype),
+            "sampled": self.counted / self.count,
         }
 
     def _histogram(self, dtype: str) -> dict[str, list[float]]:

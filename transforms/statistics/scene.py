@@ -18,6 +18,11 @@ from .numbers import Numbers
 from .partial import MOST_CLASSES, Partial, added
 from .tally import Tally
 
+# So many values or fewer next to each other are counted faster one at a time.
+_FEW = 8
+# Of a scene with so many pixels a quarter is counted by buckets.
+_MANY = 1 << 24
+
 
 def training_split(config: Config) -> str:
     """The split that statistics are of: ``train``, or the first where none has that name."""
@@ -32,7 +37,7 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
       JobError: the stage file cannot be read, or does not hold what it says; values are too large.
     """
     try:
-        return _count(scene, training_patches(scene, config))
+        return _count(scene, training_patches(scene, config), config.tile.size**2)
     except OverflowError as e:
         raise JobError(
             f"statistics of scene {scene.id}: {e}: say which they are by clean.nodata, or clip them "
@@ -40,9 +45,11 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
         ) from None
 
 
-def _count(scene: StagedScene, chosen: np.ndarray) -> Partial:
+def _count(scene: StagedScene, chosen: np.ndarray, pixels: int) -> Partial:
     labels = labels_of(scene.header)
-    images = Tally(scene.header.dtype, len(scene.header.bands))
+    # Quantiles of millions of values in buckets are told as well by a quarter of them.
+    many = len(chosen) * pixels >= _MANY and np.dtype(scene.header.dtype).itemsize > 2
+    images = Tally(scene.header.dtype, len(scene.header.bands), sampled=many)
     invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
     fill = read_fill(scene.path)
     done = 0
@@ -153,9 +160,18 @@ def _counts(block: np.ndarray) -> dict[int, int] | None:
 
 
 def _byte_counts(values: np.ndarray) -> np.ndarray:
-    """How often each byte is there, int64 (256,); counted by pairs, which takes half the time."""
+    """How often each byte is there, int64 (256,)."""
+    counts = np.zeros(256, np.int64)
+    first, last = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    if last - first < _FEW:
+        for start in range(0, len(values), 1 << 18):  # what stays in the processor's cache
+            part = values[start : start + (1 << 18)]
+            for value in range(first, last + 1):
+                counts[value] += np.count_nonzero(part == value)
+        return counts
+    # By pairs, which takes half the time.
     pairs = np.bincount(values[: len(values) // 2 * 2].view(np.uint16), minlength=1 << 16)
-    counts = pairs.reshape(256, 256).sum(axis=0) + pairs.reshape(256, 256).sum(axis=1)
+    counts += pairs.reshape(256, 256).sum(axis=0) + pairs.reshape(256, 256).sum(axis=1)
     if len(values) % 2:
         counts[values[-1]] += 1
-    return np.asarray(counts)
+    return counts
