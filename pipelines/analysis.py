@@ -28,6 +28,7 @@ from ..transforms.statistics.scene import training_split
 from ..transforms.storage import get_folder, is_remote, names_in, path_of, remove
 from . import analyst, runner
 from .grouping import Group, group_scenes
+from .quiet import is_quiet
 from .results import COUNTS, GRAPH, METADATA, STATISTICS, Run
 
 CACHE = "analysis_cache"
@@ -103,7 +104,7 @@ class Analysis:
     def _run(self) -> dict[str, Any]:
         return analyst.ask(
             _analyze, self._spec, self._config, self._scenes, self._groups, self._fetched(),
-            self.folder, quiet=runner.is_quiet(),
+            self.folder, quiet=is_quiet(),
         )  # fmt: skip
 
     def _fetched(self) -> Counting:

@@ -64,10 +64,10 @@ def _serve(connection: Any) -> None:
     gc.freeze()  # else Beam, which looks for garbage after each run, looks through all of it
     gc.enable()
     from ..transforms.errors import ConfigError, JobError, describe
-    from . import runner
+    from .quiet import quieten
 
     if quiet:
-        runner.quieten()
+        quieten()
     with contextlib.suppress(EOFError):
         while True:
             folder, analyze, given = connection.recv()

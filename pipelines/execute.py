@@ -16,7 +16,8 @@ from ..transforms.staging import columns
 from ..transforms.storage import path_of, remove
 from . import analysis, cluster, results, runner, statistics
 from .arguments import write_json
-from .convert import read_metrics, read_scenes, shard_pipeline, staged_scenes
+from .convert import shard_pipeline
+from .folder import read_metrics, read_scenes, staged_scenes
 from .metadata import forget, write_metadata
 from .progress import progress, silence_told
 from .results import Run

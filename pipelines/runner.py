@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import getpass
 import io
-import logging
 import os
 import re
 import sys
@@ -27,6 +26,7 @@ from apache_beam.options.pipeline_options import (
 from ..transforms.errors import DISK_ERRORS, MAKE_ROOM, ConfigError, JobError
 from . import cluster
 from .arguments import foreign_flags, unknown_flag
+from .quiet import is_quiet
 
 _LOCAL = (None, "DirectRunner", "apache_beam.runners.direct.direct_runner.DirectRunner")
 
@@ -165,20 +165,6 @@ def process_count(options: PipelineOptions) -> int:
     """How many of the workers are processes of their own."""
     mode = options.view_as(DirectOptions).direct_running_mode
     return worker_count(options) if mode == "multi_processing" else 0
-
-
-def quieten() -> None:
-    """Beam logs a failure several times over, GDAL each odd header: the user gets one line."""
-    beams = ("apache_beam", "root", "PrismRunner", "FlinkRunner", "SparkRunner")
-    tensorflow = ("absl", "tensorflow")
-    for name in (*beams, *tensorflow, "rasterio", "py.warnings", "gcsfs", "s3fs", "google"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def is_quiet() -> bool:
-    """Whether ``quieten`` was called."""
-    return logging.getLogger("apache_beam").level == logging.CRITICAL
 
 
 def _runner(options: PipelineOptions) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...loader.spec import DatasetError, DatasetSpec
 from ...transforms.storage import is_remote
-from ..convert import read_metrics
+from ..folder import read_metrics
 from ..results import METRICS
 from .limits import measure_limits
 from .sample import SAMPLE_BYTES, SECONDS, choose, repeat

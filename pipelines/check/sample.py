@@ -195,8 +195,9 @@ def main() -> int:
     from ...transforms.errors import ConfigError, JobError
     from ...transforms.finding import find_scenes
     from .. import convert, results, runner
+    from ..quiet import quieten
 
-    runner.quieten()
+    quieten()
     try:
         config = parse(job["config"], "dataset.json")
         wanted = set(job["ids"])

@@ -65,9 +65,10 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         args.targets, args.convert_mb_per_s, args.load_seconds, args.memory_gib, args.batch_size
     )
     from .. import runner  # Beam takes a second: a mistake is said before
+    from ..quiet import quieten
 
     if not args.verbose:
-        runner.quieten()
+        quieten()
     if args.tensorboard:
         events.prepare(args.tensorboard)
     report = check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,38 +72,62 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     config, base = config_from(args)
-    from .. import analyst, lean
+    from ...transforms.finding import find_scenes
+    from ...transforms.storage import path_of
+    from .. import analyst, folder
+    from ..quiet import quieten
 
     if config.statistics.wanted and not args.dry_run:
         analyst.warm_up(quiet=not args.verbose)
-    if not rest:  # no other runner than this machine's
-        lean.import_beam()
-    from ...transforms.finding import find_scenes
-    from ...transforms.storage import path_of
-    from .. import convert, runner, statistics
-    from ..execute import write_dataset
-
     if not args.verbose:
-        runner.quieten()
-    statistics.check_function(config, args.normalize)
+        quieten()
+    if config.statistics.function:  # code of the user's, which may import Beam
+        _import_beam(rest)
+        from .. import statistics
+
+        statistics.check_function(config, args.normalize)
     scenes = find_scenes(config, base)
-    job, options = _job(args, rest, config, scenes, started)
+    job = _job(args, config, scenes, started)
+    options = _options(rest, args.shared_disk, job, scenes) if rest else None
     out = path_of(job.out)
-    whole = convert.check_output(out, config, job.inputs, args.overwrite, job.stage_dir)
-    if whole and not statistics.is_current(out, config):
-        whole = convert.is_staged(out)  # else they are staged again, to be counted
+    whole = folder.check_output(out, config, job.inputs, args.overwrite, job.stage_dir)
     if job.stage_dir:
-        convert.check_folder("--stage_dir", path_of(job.stage_dir))
+        folder.check_folder("--stage_dir", path_of(job.stage_dir))
     if args.dry_run:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
+    _import_beam(rest)
+    options = options or _options(rest, args.shared_disk, job, scenes)
+    return _convert(args, job, scenes, options, whole)
+
+
+def _import_beam(flags: list[str]) -> None:
+    from .. import lean
+
+    if not flags:  # no other runner than this machine's
+        lean.import_beam()
+
+
+def _convert(
+    args: argparse.Namespace, job: Run, scenes: Sequence[SceneFiles], options: Any, whole: bool
+) -> int:
+    """The conversion with Beam; ``whole`` is whether the records are there already."""
+    from ...transforms.storage import path_of
+    from .. import convert, folder, runner, statistics
+    from ..execute import write_dataset
+
+    out = path_of(job.out)
+    if whole and not statistics.is_current(out, job.config):
+        whole = folder.is_staged(out)  # else they are staged again, to be counted
     if whole:
-        convert.keep_words(out, config)
-    if whole and statistics.is_current(out, config):
+        folder.keep_words(out, job.config)
+    if whole and statistics.is_current(out, job.config):
         return _nothing_to_do(out, args)
     if template := runner.writes_template(options):
         return _write_template(job, scenes, options, template)
+    workers, processes = runner.worker_count(options), runner.process_count(options)
+    job = dataclasses.replace(job, workers=workers, processes=processes)
     return write_dataset(
         job, options, None if whole else lambda job: convert.convert_pipeline(job, scenes),
         len(scenes), args.json, args.max_failed, args.drop_stage,
@@ -110,35 +135,41 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
 
 def _job(
-    args: argparse.Namespace, rest: list[str], config: Config, scenes: Sequence[SceneFiles],
-    started: float,
-) -> tuple[Run, Any]:  # fmt: skip
-    """What is to be run, and Beam's options, whose workers can see all that it names."""
+    args: argparse.Namespace, config: Config, scenes: Sequence[SceneFiles], started: float
+) -> Run:
+    """What is to be run, by how many workers is not known yet."""
     from ...transforms.errors import ConfigError
     from ...transforms.storage import absolute, path_of
-    from .. import convert, runner
+    from .. import folder
     from ..results import Run
 
     if not args.output:
         raise ConfigError("--output is empty: give a folder")
     out = absolute(path_of(args.output))
     stage_dir = absolute(path_of(args.stage_dir)) if args.stage_dir else ""
-    options = runner.pipeline_options(rest, out)
-    paths = [("--output", out), ("--stage_dir", stage_dir), *convert.inputs(config, scenes)]
-    runner.check_cluster(options, args.shared_disk, paths)
-    inputs = convert.inputs_fingerprint(config, scenes)
-    workers, processes = runner.worker_count(options), runner.process_count(options)
-    return Run(out, config, inputs, started, workers, processes, stage_dir), options
+    inputs = folder.inputs_fingerprint(config, scenes)
+    return Run(out, config, inputs, started, 0, stage_dir=stage_dir)
+
+
+def _options(flags: list[str], shared_disk: bool, job: Run, scenes: Sequence[SceneFiles]) -> Any:
+    """Beam's options, whose workers can see all that the job names."""
+    from .. import folder, runner
+
+    options = runner.pipeline_options(flags, job.out)
+    named = folder.inputs(job.config, scenes)
+    paths = [("--output", job.out), ("--stage_dir", job.stage_dir), *named]
+    runner.check_cluster(options, shared_disk, paths)
+    return options
 
 
 def _nothing_to_do(out: Path, args: argparse.Namespace) -> int:
-    from .. import convert
     from ..execute import describe
+    from ..folder import read_metrics
     from ..summary import too_many_failed
 
     print(f"{out} already holds this dataset, whole: nothing to do")
     describe(out)
-    metrics = convert.read_metrics(out)
+    metrics = read_metrics(out)
     write_json(args.json, metrics)
     return too_many_failed(out, metrics, args.max_failed)
 

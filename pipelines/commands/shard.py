@@ -29,23 +29,24 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     if not rest:  # no other runner than this machine's
         lean.import_beam()
     from ...transforms.storage import absolute, path_of
-    from .. import analyst, convert, runner, statistics
+    from .. import analyst, convert, folder, runner, statistics
     from ..execute import write_dataset
+    from ..quiet import quieten
     from ..results import Run
 
     if not args.verbose:
-        runner.quieten()
+        quieten()
     out = path_of(absolute(path_of(args.output)))
-    scenes = convert.staged_scenes(out)
-    config, _ = config_from(args, convert.written_config(out))
+    scenes = folder.staged_scenes(out)
+    config, _ = config_from(args, folder.written_config(out))
     if config.statistics.wanted:
         analyst.warm_up(quiet=not args.verbose)
     statistics.check_function(config, args.normalize)
-    convert.check_reshard(config, convert.written_config(out))
+    folder.check_reshard(config, folder.written_config(out))
     options = runner.pipeline_options(rest, str(out))
     paths = [("dataset", str(out)), *(("stage file", s.path) for s in scenes)]
     runner.check_cluster(options, args.shared_disk, paths)
-    inputs = convert.reshard_fingerprint(config, scenes)
+    inputs = folder.reshard_fingerprint(config, scenes)
     workers, processes = runner.worker_count(options), runner.process_count(options)
     job = Run(str(out), config, inputs, started, workers, processes)
     return write_dataset(

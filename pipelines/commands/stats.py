@@ -27,14 +27,15 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
 
     analyst.warm_up(quiet=not args.verbose)
     from ...transforms.storage import absolute, path_of
-    from .. import convert, runner, statistics
+    from .. import folder, runner, statistics
     from ..execute import describe
+    from ..quiet import quieten
 
     if not args.verbose:
-        runner.quieten()
+        quieten()
     out = path_of(absolute(path_of(args.output)))
-    scenes = convert.staged_scenes(out)
-    config = statistics.asked(convert.written_config(out), config_from(args)[0])
+    scenes = folder.staged_scenes(out)
+    config = statistics.asked(folder.written_config(out), config_from(args)[0])
     statistics.check_function(config, args.normalize)
     options = runner.pipeline_options(rest, str(out))
     paths = [("OUT", str(out)), *(("stage file", s.path) for s in scenes)]

@@ -6,7 +6,8 @@ import apache_beam as beam
 import pytest
 
 from scenefeed.loader.spec import Shard, Split
-from scenefeed.pipelines.convert import convert_pipeline, shard_pipeline, staged_scenes
+from scenefeed.pipelines.convert import convert_pipeline, shard_pipeline
+from scenefeed.pipelines.folder import staged_scenes
 from scenefeed.pipelines.results import Run, _check_counts
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
