@@ -49,7 +49,10 @@ class Analysis:
         self._config, self._scenes = config, sorted(scenes, key=lambda s: s.id)
         found = features(self._scenes[0].header, config)
         self._spec = DatasetSpec(config.name, found, {}, config.resolved(), inputs, "")
-        self._temporary = tempfile.TemporaryDirectory(prefix="scenefeed-")
+        # Where the analyst's process was ended, it may be writing its last file.
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="scenefeed-", ignore_cleanup_errors=True
+        )
         self.folder = Path(self._temporary.name)
         self.counting = Counting.of(str(out / COUNTS), config)
         self._tokens = {self.counting.token(s, config): s for s in self._scenes}
@@ -61,7 +64,13 @@ class Analysis:
     def __enter__(self) -> Analysis:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def close(self, failed: bool = False) -> None:
+        """Removes the folder; ``failed`` ends what is going on, too."""
+        if failed and self._thread is not None:
+            analyst.stop()
         self._temporary.cleanup()
 
     def is_of(self, other: Analysis) -> bool:
@@ -104,7 +113,7 @@ class Analysis:
     def _run(self) -> dict[str, Any]:
         return analyst.ask(
             _analyze, self._spec, self._config, self._scenes, self._groups, self._fetched(),
-            self.folder, quiet=is_quiet(),
+            self.folder, quiet=is_quiet(), own=bool(self._config.statistics.function),
         )  # fmt: skip
 
     def _fetched(self) -> Counting:
@@ -125,10 +134,14 @@ def begin(_: Any, run: Run, scenes: Sequence[StagedScene], counted: Sequence[Any
       scenes: all of them.
       counted: is there when they are counted.
     """
+    if not analyst.is_beside():
+        return
     with contextlib.suppress(Exception):
         out = path_of(run.out)
         analysis = Analysis(out, run.config, run.inputs, scenes)
-        if analyst.is_beside() and not analysis.uncounted():
+        if analysis.uncounted():
+            analysis.close()
+        else:
             analysis.begin()
             _begun[str(out)] = analysis
 
@@ -136,16 +149,18 @@ def begin(_: Any, run: Run, scenes: Sequence[StagedScene], counted: Sequence[Any
 def analysis_of(out: Path, config: Config, inputs: str, scenes: Sequence[StagedScene]) -> Analysis:
     """The one that was begun, if it is of the same scenes, or a new one."""
     analysis, begun = Analysis(out, config, inputs, scenes), _begun.pop(str(out), None)
-    if begun is None or not begun.is_of(analysis):
-        return analysis
-    with analysis:
+    if begun is not None and begun.is_of(analysis):
+        analysis.close()
         return begun
+    if begun is not None:
+        begun.close(failed=True)
+    return analysis
 
 
 def forget(out: Path) -> None:
-    """Leaves what was begun for a folder, whose job failed."""
+    """Ends what was begun for a folder, where nothing is to come of it."""
     if begun := _begun.pop(str(out), None):
-        begun.__exit__()
+        begun.close(failed=True)
 
 
 def user_function(name: str) -> Callable[[Any], Any]:
@@ -172,7 +187,8 @@ def user_function(name: str) -> Callable[[Any], Any]:
 
 
 def _analyze(
-    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group], counting: Counting, local: Path,
+    spec: DatasetSpec, config: Config, scenes: Sequence[StagedScene], groups: Mapping[str, Group],
+    counting: Counting, local: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Runs tf.Transform into a local folder. Gives what statistics.json holds."""
     import tensorflow_transform.beam as tft_beam

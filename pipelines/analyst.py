@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from . import lean
 
+_lock = threading.Lock()  # one question at a time
+_started: dict[tuple[bool, bool], tuple[subprocess.Popen[bytes], Any]] = {}
 
-def warm_up(quiet: bool) -> None:
+
+def warm_up(quiet: bool, own: bool) -> None:
     """Begins to import tf.Transform.
 
     Args:
       quiet: say nothing of what TensorFlow says meanwhile.
+      own: a function of the user's will run there, which may want what is left out else.
     """
     if is_beside():
-        _analyst(quiet)
+        _analyst(quiet, own)
 
 
 def is_beside() -> bool:
@@ -37,28 +41,37 @@ def is_beside() -> bool:
     return "tensorflow_transform" not in sys.modules
 
 
-@functools.cache
-def _analyst(quiet: bool) -> Any:
+def stop() -> None:
+    """Ends the process; who waits for its answer gets an error."""
+    for process, _ in _started.values():
+        process.kill()
+    _started.clear()
+
+
+def _analyst(quiet: bool, own: bool) -> Any:
     """A connection to the process. It ends with this one.
 
     It is no process of multiprocessing, whose new Python runs the user's script again.
     """
-    here, there = multiprocessing.Pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, str(there.fileno())], pass_fds=[there.fileno()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None,
-    )  # fmt: skip
-    atexit.register(process.kill)
-    there.close()
-    here.send((sys.path, quiet))
-    return here
+    if (quiet, own) not in _started:
+        here, there = multiprocessing.Pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(there.fileno())],
+            pass_fds=[there.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None,
+        )  # fmt: skip
+        atexit.register(process.kill)
+        there.close()
+        here.send((sys.path, quiet, own))
+        _started[quiet, own] = process, here
+    return _started[quiet, own][1]
 
 
 def _serve(connection: Any) -> None:
-    sys.path[:], quiet = connection.recv()
+    sys.path[:], quiet, own = connection.recv()
     gc.disable()  # what is imported stays
-    with lean.hidden(lean.TENSORFLOWS):
+    with lean.hidden(() if own else lean.TENSORFLOWS):
         importlib.import_module("tensorflow_transform.beam")
     importlib.import_module("scenefeed.pipelines.analysis")
     gc.freeze()  # else Beam, which looks for garbage after each run, looks through all of it
@@ -79,13 +92,15 @@ def _serve(connection: Any) -> None:
                 connection.send((None, e if known else JobError(f"statistics: {describe(e)}")))
 
 
-def ask(analyze: Callable[..., dict[str, Any]], *given: Any, quiet: bool) -> dict[str, Any]:
+def ask(
+    analyze: Callable[..., dict[str, Any]], *given: Any, quiet: bool, own: bool
+) -> dict[str, Any]:
     """What a function gives, in the process that is warm.
 
     Args:
       analyze: a function of a module, which uses tf.Transform.
       given: its arguments.
-      quiet: as for ``warm_up``.
+      quiet, own: as for ``warm_up``.
 
     Raises:
       ConfigError, JobError: as it does; or the process ended.
@@ -94,14 +109,17 @@ def ask(analyze: Callable[..., dict[str, Any]], *given: Any, quiet: bool) -> dic
 
     if not is_beside():
         return analyze(*given)
-    try:
-        _analyst(quiet).send((os.getcwd(), analyze, given))
-        found, error = _analyst(quiet).recv()
-    except (EOFError, OSError):
-        _analyst.cache_clear()
-        raise JobError(
-            "statistics: the process that runs tf.Transform ended: it may have run out of memory"
-        ) from None
+    with _lock:
+        connection = _analyst(quiet, own)
+        try:
+            connection.send((os.getcwd(), analyze, given))
+            found, error = connection.recv()
+        except (EOFError, OSError):
+            if (quiet, own) in _started and _started[quiet, own][1] is connection:
+                del _started[quiet, own]
+            raise JobError(
+                "statistics: the process that runs tf.Transform ended: it may have run out of memory"
+            ) from None
     if error is not None:
         raise error
     return dict(found)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 BEAMS = ("google.cloud.bigquery", "google.cloud.pubsub", "pandas", "pymongo")
-TENSORFLOWS = (*BEAMS, "matplotlib", "scipy", "PIL", "IPython", "rich")
+TENSORFLOWS = (*BEAMS, "keras", "matplotlib", "scipy", "PIL", "IPython", "rich")
 
 
 @contextlib.contextmanager

@@ -41,6 +41,10 @@ class _Options(PipelineOptions):  # type: ignore[misc]
             views[cls] = super().view_as(cls)
         return views[cls]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without views: a copy's are its own."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_views"}
+
 
 def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from ..quiet import quieten
 
     if config.statistics.wanted and not args.dry_run:
-        analyst.warm_up(quiet=not args.verbose)
+        analyst.warm_up(not args.verbose, own=bool(config.statistics.function))
     if not args.verbose:
         quieten()
     if config.statistics.function:  # code of the user's, which may import Beam

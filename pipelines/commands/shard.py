@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     scenes = folder.staged_scenes(out)
     config, _ = config_from(args, folder.written_config(out))
     if config.statistics.wanted:
-        analyst.warm_up(quiet=not args.verbose)
+        analyst.warm_up(not args.verbose, own=bool(config.statistics.function))
     statistics.check_function(config, args.normalize)
     folder.check_reshard(config, folder.written_config(out))
     options = runner.pipeline_options(rest, str(out))

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
     from .. import analyst
 
-    analyst.warm_up(quiet=not args.verbose)
+    analyst.warm_up(not args.verbose, own=":" in (args.normalize or ""))
     from ...transforms.storage import absolute, path_of
     from .. import folder, runner, statistics
     from ..execute import describe

@@ -1,10 +1,12 @@
 """Running pipelines on this machine."""
 
+import copy
 import os
 import time
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions
 
 from scenefeed.pipelines.runner import pipeline_options, run
 
@@ -68,3 +70,11 @@ def test_workers_take_no_modules_of_the_working_folder(tmp_path, monkeypatch, be
     assert number == "7"
     assert int(process) != os.getpid()
     assert os.environ.get("PYTHONSAFEPATH") == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--impersonate_service_account=a@b"]])
+def test_a_copy_of_options_keeps_what_its_views_are_told(flags):
+    options = copy.deepcopy(pipeline_options(flags))
+    options.view_as(GoogleCloudOptions).job_name = "told"
+    assert options.get_all_options()["job_name"] == "told"
+    assert options.view_as(DirectOptions).direct_running_mode == "multi_threading"

@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def scenefeed(capsys):
-    """The command in this process: to import tf.Transform takes it ten seconds."""
+    """The command in this process: to import tf.Transform takes seconds."""
 
     def run(*words, code=0):
         found = main([str(w) for w in words])
@@ -124,7 +124,7 @@ def test_the_analysis_begins_while_records_are_written(folder, convert, monkeypa
 
     monkeypatch.setattr(analyst, "is_beside", lambda: True)
     monkeypatch.setattr(analyst, "ask", ask)
-    monkeypatch.setattr(analyst, "warm_up", lambda quiet: None)
+    monkeypatch.setattr(analyst, "warm_up", lambda *_, **__: None)
     _, lines = convert(code=1)
     assert (asked, lines) == ([False], ["scenefeed: the analysis failed"])
     assert (folder / "out/dataset.json").exists()
@@ -147,7 +147,7 @@ def test_a_list_of_groups_that_is_none_holds_nothing(tmp_path, listed):
 def test_a_conversion_that_ends_without_records_leaves_no_counts(folder, convert, monkeypatch):
     from scenefeed.pipelines import analyst, runner
 
-    monkeypatch.setattr(analyst, "warm_up", lambda quiet: None)  # nothing is analyzed
+    monkeypatch.setattr(analyst, "warm_up", lambda *_, **__: None)  # nothing is analyzed
     convert("--tile_size", 128, code=1)
     assert json.loads((folder / "out/metrics.json").read_text())["status"] == "empty"
     assert not (folder / "out/statistics.tmp").exists()

@@ -79,6 +79,8 @@ class Numbers:
     def _quantile(
         self, share: float, low: np.ndarray, high: np.ndarray, before: np.ndarray
     ) -> float:
+        if share in (0, 1):  # which a sample does not tell
+            return self.most if share else self.least
         rank = share * (self.count - 1)
         first = math.floor(rank)
         values = []

@@ -21,7 +21,7 @@ from .tally import Tally
 # So many values or fewer next to each other are counted faster one at a time.
 _FEW = 8
 # Of a scene with so many pixels a quarter is counted by buckets.
-_MANY = 1 << 24
+_MANY = 1 << 22
 
 
 def training_split(config: Config) -> str:
@@ -47,7 +47,7 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
 
 def _count(scene: StagedScene, chosen: np.ndarray, pixels: int) -> Partial:
     labels = labels_of(scene.header)
-    # Quantiles of millions of values in buckets are told as well by a quarter of them.
+    # Quantiles of millions of values in buckets are told well enough by a quarter of them.
     many = len(chosen) * pixels >= _MANY and np.dtype(scene.header.dtype).itemsize > 2
     images = Tally(scene.header.dtype, len(scene.header.bands), sampled=many)
     invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
