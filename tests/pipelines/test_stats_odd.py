@@ -136,7 +136,7 @@ def test_a_function_of_ones_own_finds_what_tf_transform_does_without(tmp_path):
         "import tensorflow as tf\n"
         "from tensorflow.keras import layers\n"
         "def halved(inputs):\n"
-        "    assert keras.layers.Dense(1)(tf.ones((2, 3))).shape == (2, 1)\n"
+        "    assert keras.ops.zeros((2, 3)).shape == (2, 3) and keras.utils.array_to_img\n"
         "    return {'image': layers.Rescaling(0.5)(tf.cast(inputs['image'], tf.float32))}\n"
     )
     out = tmp_path / "out"
