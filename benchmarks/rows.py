@@ -58,6 +58,8 @@ def _convert(work: Path) -> Iterator[Row]:
     yield Row("convert: scenefeed", ours, "convert: recipe", keep="scenefeed")
     processes = (*ours, "--direct_running_mode=multi_processing")
     yield Row("convert: scenefeed, processes", processes, "convert: recipe")
+    statistics = (*ours, "--normalize", "zscore")
+    yield Row("convert: scenefeed, statistics", statistics, "convert: scenefeed")
     yield Row("floors: core-seconds a GB", (sys.executable, str(HERE / "floors.py"), str(work)))
 
 
