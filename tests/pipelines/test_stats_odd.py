@@ -98,6 +98,21 @@ def test_of_large_scenes_a_quarter_tells_quantiles(tmp_path, monkeypatch, dtype,
     assert band["quantiles"]["0.5"] == pytest.approx(np.quantile(expected, 0.5), rel=0.02)
 
 
+def test_one_worker_and_two_give_the_same_statistics(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        pixels = rng.gamma(1, 10.0 ** rng.integers(-6, 2), (2, 64, 64)).astype(np.float32)
+        write_raster(tmp_path / f"{name}.tif", pixels)
+    (tmp_path / "config.yaml").write_text("scenes: {paths: ['*.tif']}\ntile: {size: 16}\n")
+    held = []
+    for workers in (1, 2):
+        convert(tmp_path, "--normalize", "zscore", f"--direct_num_workers={workers}", "--overwrite")
+        held.append(found(tmp_path / "out"))
+        assert json.loads((tmp_path / "out/metrics.json").read_text())["workers"] == workers
+    assert held[0]["fingerprint"] == held[1]["fingerprint"]
+    assert held[0] == held[1]
+
+
 def test_each_question_gets_its_own_answer(monkeypatch):
     here, there = multiprocessing.Pipe()
 
