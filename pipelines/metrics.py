@@ -101,7 +101,8 @@ def duplicate_scenes(scenes: Iterable[StagedScene]) -> list[list[str]]:
 def _conversion(
     run: Run, scenes: Done, fresh: list[StagedScene], shards: Done, wall: float
 ) -> dict[str, Any] | None:
-    """The rate of a whole conversion. A run that found scenes staged has none of its own."""
+    """The rate of a whole conversion, and its seconds that grow with pixels. A run that found
+    scenes staged has none of its own."""
     if not fresh or len(fresh) < len(scenes):
         return None
     source = sum(s.header.file_bytes for s in fresh)
@@ -110,8 +111,17 @@ def _conversion(
         "source_bytes": source,
         "seconds": wall,
         "mb_per_s": source / wall / 1e6,
-        "work_seconds": phases["stage"] + phases.get("count", 0.0) + phases["write"],
+        "work_seconds": _staging(run, fresh, phases) + phases.get("count", 0.0) + phases["write"],
     }
+
+
+def _staging(run: Run, fresh: list[StagedScene], phases: Mapping[str, float]) -> float:
+    """Seconds that staging took of all workers: what a head start did of it was beside the start,
+    by fewer of them than there are."""
+    if not run.is_here or all(u.worker == Usage.now().worker for u in _usages(fresh)):
+        return phases["stage"]
+    shared = min(run.workers, len(fresh))
+    return min(phases["stage"], round(sum(sum(s.seconds.values()) for s in fresh) / shared, 3))
 
 
 def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float]:
@@ -167,11 +177,15 @@ def _worker_bytes(fresh: list[StagedScene], spec: DatasetSpec) -> dict[str, int]
 
 def _peak_memory(run: Run, done: Done) -> int:
     """The most memory that was held, in bytes: on this machine by all processes, each counted as
-    the largest; on a cluster by one worker."""
+    the largest (those of a head start as itself); on a cluster by one worker."""
+    now = Usage.now()
+    peaks: dict[str, int] = {}
+    for used in (*_usages(done), now):
+        peaks[used.worker] = max(used.peak, peaks.get(used.worker, 0))
+    if run.is_here:
+        return sum(peaks.values())
     workers = max((u.peak for u in _usages(done)), default=0)
-    if not run.workers:
-        return workers
-    return max(Usage.now().peak, workers) + run.processes * workers
+    return max(now.peak, workers) + run.processes * workers if run.workers else workers
 
 
 def _memory(part: Done, earlier: Done) -> dict[str, Any]:

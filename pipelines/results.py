@@ -126,8 +126,13 @@ def _last_metrics(out: Path) -> dict[str, Any]:
         return {}
 
 
-def begin(run: Run) -> None:
-    """Makes the output folder ready: from here on the dataset is incomplete."""
+def begin(run: Run, alone: bool = True) -> None:
+    """Makes the output folder ready: from here on the dataset is incomplete.
+
+    Args:
+      run: what is to be run.
+      alone: nothing is being written yet, so that files under temporary names are left over.
+    """
     out = path_of(run.out)
     for folder in (out, out / RECORDS, path_of(run.stage)):
         if not is_remote(folder):  # object stores know no folders
@@ -138,7 +143,8 @@ def begin(run: Run) -> None:
             remove(out / name)
     if run.counting and not is_remote(out):
         (out / COUNTS).mkdir(exist_ok=True)
-    remove_temporaries(run)
+    if alone:
+        remove_temporaries(run)
 
 
 def remove_temporaries(run: Run) -> None:

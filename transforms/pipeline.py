@@ -18,17 +18,18 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
+from . import headstart
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .baking import Baking
 from .choosing import Rates, choose, count_classes, rates_of
 from .config import Config
 from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader
-from .planning import PlannedScene, agree, features, fit, plan_scene, record_bytes
+from .planning import PlannedScene, agree, features, fit, record_bytes
 from .scenes import SceneFiles
 from .shards import WriteShards, WrittenShard
 from .stagefile import read_contents
-from .staging import StagedScene, stage_scene
+from .staging import StagedScene
 from .statistics.counting import Counting
 from .statistics.scene import count_scene
 from .storage import path_of, write_bytes
@@ -95,7 +96,7 @@ class _PlanScene(OurVersion):
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
 
     def process(self, scene: SceneFiles) -> Iterator[Any]:
-        result = plan_scene(scene, self._config)
+        result = headstart.plan(scene, self._config)
         if isinstance(result, DeadLetter):
             self._dead.inc()
             yield TaggedOutput(DEAD, result)
@@ -140,9 +141,7 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
     def process(self, planned: PlannedScene, layout: SceneHeader) -> Iterator[Any]:
         try:
             ready = fit(planned, layout)
-            staged = stage_scene(
-                ready.scene, ready.header, self._config, self._folder, self._shared
-            )
+            staged = headstart.stage(ready, self._config, self._folder, self._shared)
         except Exception as e:
             error = as_scene_error(e, "stage", planned.scene.files[0])
             self._dead.inc()

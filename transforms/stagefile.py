@@ -58,6 +58,13 @@ class StageWriter:
         self._buffers = {k: np.empty((0, *s), d) for k, (s, d) in self._columns.items()}
         self._held = self._written = 0
         self._small: dict[str, list[np.ndarray]] = {}
+        try:
+            self._create()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _create(self) -> None:
         self._file = h5py.File(self._temporary, "w", locking=False)
         for name, (shape, dtype) in self._columns.items():
             self._file.create_dataset(
