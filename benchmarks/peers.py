@@ -36,7 +36,7 @@ def warm():
 
 @bl.convert_row("ours_warm", "ours", "scenefeed convert, imports before the clock", warm=warm)
 def convert_warm(w, out):
-    """As the peers' rows are timed: without start-up, and so without a head start either."""
+    """As the peers' rows are timed: without start-up, and so without the processes that begin meanwhile."""
     from scenefeed.pipelines.cli import main
 
     if main(arguments(w, out)):

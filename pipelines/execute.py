@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..transforms import headstart
+from ..transforms import stagers
 from ..transforms.baking import Baking
 from ..transforms.staging import columns
 from ..transforms.storage import path_of, remove
@@ -73,7 +73,7 @@ def write_dataset(
 
 def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
     forget(path_of(job.out))
-    results.begin(job, alone=not headstart.is_under_way())
+    results.begin(job, alone=not stagers.are_at_work())
     try:
         with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
             runner.run(build, options)

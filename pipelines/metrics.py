@@ -116,7 +116,7 @@ def _conversion(
 
 
 def _staging(run: Run, fresh: list[StagedScene], phases: Mapping[str, float]) -> float:
-    """Seconds that staging took of all workers: what a head start did of it was beside the start,
+    """Seconds that staging took of all workers: what processes did of it beside the start was done
     by fewer of them than there are."""
     if not run.is_here or all(u.worker == Usage.now().worker for u in _usages(fresh)):
         return phases["stage"]
@@ -177,7 +177,7 @@ def _worker_bytes(fresh: list[StagedScene], spec: DatasetSpec) -> dict[str, int]
 
 def _peak_memory(run: Run, done: Done) -> int:
     """The most memory that was held, in bytes: on this machine by all processes, each counted as
-    the largest (those of a head start as itself); on a cluster by one worker."""
+    the largest (those that stage as itself); on a cluster by one worker."""
     now = Usage.now()
     peaks: dict[str, int] = {}
     for used in (*_usages(done), now):

@@ -18,7 +18,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
-from . import headstart
+from . import stagers
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .baking import Baking
 from .choosing import Rates, choose, count_classes, rates_of
@@ -96,7 +96,7 @@ class _PlanScene(OurVersion):
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
 
     def process(self, scene: SceneFiles) -> Iterator[Any]:
-        result = headstart.plan(scene, self._config)
+        result = stagers.plan(scene, self._config)
         if isinstance(result, DeadLetter):
             self._dead.inc()
             yield TaggedOutput(DEAD, result)
@@ -141,7 +141,7 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
     def process(self, planned: PlannedScene, layout: SceneHeader) -> Iterator[Any]:
         try:
             ready = fit(planned, layout)
-            staged = headstart.stage(ready, self._config, self._folder, self._shared)
+            staged = stagers.stage(ready, self._config, self._folder, self._shared)
         except Exception as e:
             error = as_scene_error(e, "stage", planned.scene.files[0])
             self._dead.inc()

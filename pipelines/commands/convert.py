@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
-    with contextlib.nullcontext() if rest or whole else _head_start(job, scenes):
+    with contextlib.nullcontext() if rest or whole else _stagers(job, scenes):
         _import_beam(rest)
         options = options or _options(rest, args.shared_disk, job, scenes)
         return _convert(args, job, scenes, options, whole)
@@ -111,20 +111,20 @@ def _import_beam(flags: list[str]) -> None:
         lean.import_beam()
 
 
-def _head_start(job: Run, scenes: Sequence[SceneFiles]) -> contextlib.AbstractContextManager[Any]:
-    """Has scenes staged from here on, beside Beam's import, where that can be."""
-    from ...transforms import headstart
+def _stagers(job: Run, scenes: Sequence[SceneFiles]) -> contextlib.AbstractContextManager[Any]:
+    """Processes that stage from here on, beside Beam's import, where that can be."""
+    from ...transforms import stagers
     from ...transforms.storage import is_remote, path_of
     from .. import results
     from ..metadata import forget
 
-    processes = headstart.how_many(scenes)
-    if processes < 1 or is_remote(job.out) or is_remote(job.stage):
+    count = stagers.how_many(scenes)
+    if not count or is_remote(job.out) or is_remote(job.stage):
         return contextlib.nullcontext()
     forget(path_of(job.out))
     job = dataclasses.replace(job, config=job.config.unbaked)
     results.begin(job)
-    return headstart.HeadStart(scenes, job.config, job.stage, bool(job.stage_dir), processes)
+    return stagers.Stagers(scenes, job.config, job.stage, bool(job.stage_dir), count)
 
 
 def _convert(

@@ -113,7 +113,7 @@ def test_counting_grows_with_pixels_and_is_work():
     assert found == {"start": 3, "stage": 5, "count": 7, "write": 3, "other": 1}
     assert _conversion(counted, scenes, scenes, shards, 19)["work_seconds"] == 15
     assert "count" not in _phases(counted, [], shards, 19)
-    # One process of a head start did all: of two workers it would have been half as long.
+    # One process did all, beside the start: of two workers it would have been half as long.
     ahead = [done(3, 6, "other"), done(6, 10, "other")]
     assert _phases(plain, ahead, shards, 19)["stage"] == 7
     assert _conversion(plain, ahead, ahead, shards, 19)["work_seconds"] == 3.5 + 3

@@ -1,0 +1,215 @@
+"""Processes that plan and stage scenes, on this machine.
+
+They are forked from the command before it imports Beam, and begin at once: to import Beam and to
+build the pipeline is seconds of one core, while the others would wait. They stage to the end, since
+threads would take turns: of a small scene nearly all is work under the lock of Python or of HDF5.
+
+The pipeline's steps ask here for what they need, and wait. What a process fails at they do
+themselves, so that it fails there as it always did, or does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from .config import Config
+from .errors import DeadLetter
+from .planning import PlannedScene, agree, fit, plan_scene
+from .scenes import SceneFiles
+from .staging import StagedScene, stage_scene
+
+_END_SECONDS = 10  # for a process to remove what it has not finished
+
+
+class Stagers:
+    """The processes; a context, at whose end they end too.
+
+    Each has a pipe and a thread of its own, and shares no lock with another: one that is killed
+    takes nothing with it. (The standard library's pools hang or break when a process is killed.)
+
+    Args:
+      scenes: all that are to be staged.
+      config: the configuration.
+      folder: where stage files go. It must be there.
+      shared: other datasets may have theirs there too.
+      count: how many. The last one begins when the pipeline asks for its first scene.
+    """
+
+    def __init__(
+        self, scenes: Sequence[SceneFiles], config: Config, folder: str, shared: bool, count: int
+    ):
+        def stage(planned: PlannedScene, layout: Any) -> StagedScene:
+            ready = fit(planned, layout)
+            return stage_scene(ready.scene, ready.header, config, folder, shared)
+
+        self._functions = {"plan": lambda scene: plan_scene(scene, config), "stage": stage}
+        self._pairs = [self._fork() for _ in range(count)]
+        last = len(self._pairs) - 1
+        self._threads = [
+            threading.Thread(target=self._drive, args=(connection, 0 < i == last), daemon=True)
+            for i, (_, connection) in enumerate(self._pairs)
+        ]
+        self._driven, self._lock = count, threading.Lock()
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Any]] = queue.SimpleQueue()
+        self._asked, self._ended = threading.Event(), False
+        self._plans = {scene.id: self._put("plan", scene) for scene in scenes}
+        self._staged: Future[dict[str, Future[Any]]] = Future()
+        self._left = len(scenes)
+
+    def _fork(self) -> tuple[Any, Connection]:
+        context = multiprocessing.get_context("fork")  # what is imported need not be again
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(there, self._functions), daemon=True)
+        process.start()
+        there.close()
+        return process, here
+
+    def __enter__(self) -> Stagers:
+        global _current
+        _current = self
+        for thread in self._threads:
+            thread.start()
+        for plan in self._plans.values():
+            plan.add_done_callback(self._planned)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _current
+        _current, self._ended = None, True
+        self._asked.set()
+        for process, _connection in self._pairs:
+            process.terminate()
+        for process, _connection in self._pairs:
+            process.join(_END_SECONDS)
+            process.kill()
+        for _thread in self._threads:
+            self._put("")  # those that wait for a task find that it has ended
+        for thread in self._threads:
+            thread.join()
+
+    def plan(self, scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
+        """As ``plan_scene``."""
+        self._asked.set()
+        return self._plans[scene.id].result() or plan_scene(scene, config)
+
+    def stage(self, ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
+        """As ``stage_scene``."""
+        staged = self._staged.result().get(ready.scene.id)
+        found = staged.result() if staged else None
+        return found or stage_scene(ready.scene, ready.header, config, folder, shared)
+
+    def _planned(self, _: Any) -> None:
+        """Has scenes staged as soon as all are planned."""
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        plans = [plan.result() for plan in self._plans.values()]
+        planned = [plan for plan in plans if isinstance(plan, PlannedScene)]
+        found = {}
+        with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
+            layout = agree(planned)
+            found = {p.scene.id: self._put("stage", p, layout) for p in planned}
+        self._staged.set_result(found)
+
+    def _put(self, *task: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._driven:
+                self._tasks.put((future, task))
+                return future
+        future.set_result(None)
+        return future
+
+    def _drive(self, connection: Connection, late: bool) -> None:
+        """Hands tasks to one process and takes its results, until it ends."""
+        if late:
+            self._asked.wait()
+        try:
+            while not self._ended:
+                future, task = self._tasks.get()
+                found = None
+                try:
+                    connection.send(task)
+                    found = connection.recv()
+                finally:
+                    future.set_result(found)
+        except Exception:  # it ended, or was ended while it sent
+            pass
+        finally:
+            with self._lock:
+                self._driven -= 1
+                left = [] if self._driven else list(_drained(self._tasks))
+            for future in left:
+                future.set_result(None)
+
+
+def _drained(tasks: queue.SimpleQueue[tuple[Future[Any], Any]]) -> Any:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield tasks.get_nowait()[0]
+
+
+def _work(connection: Connection, functions: dict[str, Callable[..., Any]]) -> None:
+    """What each process does: a task's result, or None where it fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # what is half written is removed
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            name, *given = connection.recv()
+            found = None
+            with contextlib.suppress(Exception):
+                found = functions[name](*given)
+            connection.send(found)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+_current: Stagers | None = None
+
+
+def how_many(scenes: Sequence[SceneFiles]) -> int:
+    """How many processes a conversion can have now, one a core; 0 for none.
+
+    Not where Beam is imported already, nor beside threads, of which a forked process would hold
+    the locks for ever. What is remote is left to the pipeline: connections cannot be forked.
+    """
+    usable = [s for s in scenes if not s.problem]
+    safe = sys.platform == "linux" and threading.active_count() == 1
+    if not safe or "apache_beam" in sys.modules or any(s.remote for s in usable):
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    return min(len(usable), cores) if cores > 1 else 0
+
+
+def are_at_work() -> bool:
+    """Whether processes of this command may be writing stage files."""
+    return _current is not None
+
+
+def plan(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
+    """As ``plan_scene``; by this command's processes, where there are any."""
+    return _current.plan(scene, config) if _current else plan_scene(scene, config)
+
+
+def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
+    """As ``stage_scene``; by this command's processes, where there are any."""
+    if _current:
+        return _current.stage(ready, config, folder, shared)
+    return stage_scene(ready.scene, ready.header, config, folder, shared)
