@@ -29,9 +29,8 @@ from ..transforms.storage import get_folder, is_remote, names_in, path_of, remov
 from . import analyst, runner
 from .grouping import Group, group_scenes
 from .quiet import is_quiet
-from .results import COUNTS, GRAPH, METADATA, STATISTICS, Run
+from .results import CACHE, COUNTS, GRAPH, METADATA, STATISTICS, Run
 
-CACHE = "analysis_cache"
 _begun: dict[str, Analysis] = {}  # by the dataset's folder
 
 

@@ -19,6 +19,7 @@ from . import analysis, cluster, results, runner, statistics
 from .arguments import write_json
 from .convert import shard_pipeline
 from .folder import read_metrics, read_scenes, staged_scenes
+from .grouping import counting_of
 from .metadata import forget, write_metadata
 from .progress import progress, silence_told
 from .results import Run
@@ -46,7 +47,7 @@ def write_dataset(
       The exit code.
     """
     out, asked = path_of(job.out), job.config.statistics
-    counting = statistics.counting(out, job.config.unbaked) if asked.wanted else None
+    counting = counting_of(out, job.config.unbaked) if asked.wanted else None
     first = dataclasses.replace(job, config=job.config.unbaked, counting=counting)
     metrics = _execute(first, options, build(first), scenes) if build else read_metrics(out)
     whole = metrics["status"] == "complete"

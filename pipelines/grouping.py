@@ -14,8 +14,11 @@ import zipfile
 from collections.abc import Set
 from pathlib import Path
 
+from ..transforms.config import Config
+from ..transforms.statistics.counting import Counting
 from ..transforms.statistics.partial import Partial
-from ..transforms.storage import get_folder, names_in, remove
+from ..transforms.storage import get_folder, join, names_in, remove
+from .results import CACHE, COUNTS
 
 GROUPS = "groups.json"
 MOST_GROUPS = 32
@@ -54,6 +57,13 @@ def group_scenes(held: Path, tokens: Set[str], cache: Path) -> dict[str, Group]:
     listed = {name: group.tokens for name, group in kept.items()}
     (cache / GROUPS).write_text(json.dumps(listed, indent=2) + "\n")
     return kept
+
+
+def counting_of(out: Path, config: Config) -> Counting:
+    """What has a conversion count its scenes while it goes on: the statistics then find them
+    counted. Those that the dataset's cache holds are left out."""
+    counting = Counting.of(join(str(out), COUNTS), config)
+    return dataclasses.replace(counting, held=held_tokens(out / CACHE))
 
 
 def held_tokens(held: Path) -> frozenset[str]:

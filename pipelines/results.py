@@ -32,9 +32,10 @@ if TYPE_CHECKING:  # verify takes names of files from here, and should not load 
     from ..transforms.statistics.counting import Counting
 
 SCENES, ERRORS, METRICS = "scenes.jsonl", "errors.jsonl", "metrics.json"
-# Statistics, tf.Transform's graph and its schema, and what scenes give while they are counted.
+# Statistics, tf.Transform's graph and its schema, and what scenes give while
+# they are counted; and the sums of groups of scenes.
 STATISTICS, GRAPH, METADATA = "statistics.json", "transform_fn", "transformed_metadata"
-COUNTS = "statistics.tmp"
+COUNTS, CACHE = "statistics.tmp", "analysis_cache"
 RECORDS, STAGE = "records", "stage"
 
 
@@ -131,7 +132,7 @@ def begin(run: Run, alone: bool = True) -> None:
 
     Args:
       run: what is to be run.
-      alone: nothing is being written yet, so that files under temporary names are left over.
+      alone: nothing is being staged yet, so that what has temporary names is left over.
     """
     out = path_of(run.out)
     for folder in (out, out / RECORDS, path_of(run.stage)):
@@ -139,7 +140,7 @@ def begin(run: Run, alone: bool = True) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     remove(out / FILE_NAME)
     if not run.config.statistics.bake:  # what is baked was computed just now
-        for name in (STATISTICS, GRAPH, METADATA, COUNTS):
+        for name in (STATISTICS, GRAPH, METADATA, *([COUNTS] if alone else [])):
             remove(out / name)
     if run.counting and not is_remote(out):
         (out / COUNTS).mkdir(exist_ok=True)

@@ -29,15 +29,13 @@ from ..transforms.statistics.counting import Counting
 from ..transforms.statistics.scene import training_split
 from ..transforms.storage import (
     is_remote,
-    join,
     put_folder,
     remove,
     write_text,
 )  # fmt: skip
 from . import runner
-from .analysis import CACHE, analysis_of, user_function
-from .grouping import held_tokens
-from .results import COUNTS, GRAPH, METADATA, STATISTICS
+from .analysis import analysis_of, user_function
+from .results import CACHE, COUNTS, GRAPH, METADATA, STATISTICS
 from .summary import statistics_lines
 
 
@@ -138,14 +136,6 @@ def compute(
             put_folder(analysis.folder / name, out / name)
         write(out, document)
     return document
-
-
-def counting(out: Path, config: Config) -> Counting:
-    """What has a conversion count its scenes while it goes on: ``compute`` then finds them
-    counted. Those that its cache holds are left out."""
-    return dataclasses.replace(
-        Counting.of(join(str(out), COUNTS), config), held=held_tokens(out / CACHE)
-    )
 
 
 def write(out: Path, document: dict[str, Any]) -> None:

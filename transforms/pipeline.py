@@ -31,8 +31,7 @@ from .shards import Key, WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene
 from .statistics.counting import Counting
-from .statistics.scene import count_scene
-from .storage import path_of, write_bytes
+from .statistics.scene import keep_counts
 
 DEAD = "dead_letters"
 
@@ -314,14 +313,11 @@ class _CountScene(OurVersion):
         self._config, self._counting, self._strict = config, counting, strict
 
     def process(self, scene: StagedScene) -> Iterator[Any]:
-        token = self._counting.token(scene, self._config)
-        if token not in self._counting.held:
-            try:
-                counts = count_scene(scene, self._config)
-                write_bytes(path_of(self._counting.file(token)), counts.to_bytes())
-            except Exception:  # whatever it is, records are written without it
-                if self._strict:
-                    raise
+        try:
+            keep_counts(scene, self._config, self._counting)
+        except Exception:  # whatever it is, records are written without it
+            if self._strict:
+                raise
         return iter(())
 
 

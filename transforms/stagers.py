@@ -11,6 +11,7 @@ themselves, so that it fails there as it always did, or does not.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import queue
@@ -22,11 +23,14 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from .choosing import choose
 from .config import Config
 from .errors import DeadLetter
 from .planning import PlannedScene, agree, fit, plan_scene
 from .scenes import SceneFiles
 from .staging import StagedScene, stage_scene
+from .statistics.counting import Counting
+from .statistics.scene import keep_counts
 
 _END_SECONDS = 10  # for a process to remove what it has not finished
 
@@ -43,14 +47,21 @@ class Stagers:
       folder: where stage files go. It must be there.
       shared: other datasets may have theirs there too.
       count: how many. The last one begins when the pipeline asks for its first scene.
+      counting: what has scenes counted at once, while the system still holds their pixels, if any.
     """
 
     def __init__(
-        self, scenes: Sequence[SceneFiles], config: Config, folder: str, shared: bool, count: int
-    ):
+        self, scenes: Sequence[SceneFiles], config: Config, folder: str, shared: bool, count: int,
+        counting: Counting | None = None,
+    ):  # fmt: skip
         def stage(planned: PlannedScene, layout: Any) -> StagedScene:
             ready = fit(planned, layout)
-            return stage_scene(ready.scene, ready.header, config, folder, shared)
+            staged = stage_scene(ready.scene, ready.header, config, folder, shared)
+            if counting and not config.sample.balance:  # which takes all scenes to decide
+                with contextlib.suppress(Exception):
+                    chosen = choose(staged, config, {}).counts(config)
+                    keep_counts(dataclasses.replace(staged, counts=chosen), config, counting)
+            return staged
 
         self._functions = {"plan": lambda scene: plan_scene(scene, config), "stage": stage}
         self._pairs = [self._fork() for _ in range(count)]

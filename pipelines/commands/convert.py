@@ -116,15 +116,17 @@ def _stagers(job: Run, scenes: Sequence[SceneFiles]) -> contextlib.AbstractConte
     from ...transforms import stagers
     from ...transforms.storage import is_remote, path_of
     from .. import results
+    from ..grouping import counting_of
     from ..metadata import forget
 
     count = stagers.how_many(scenes)
     if not count or is_remote(job.out) or is_remote(job.stage):
         return contextlib.nullcontext()
-    forget(path_of(job.out))
-    job = dataclasses.replace(job, config=job.config.unbaked)
-    results.begin(job)
-    return stagers.Stagers(scenes, job.config, job.stage, bool(job.stage_dir), count)
+    out, wanted, config = path_of(job.out), job.config.statistics.wanted, job.config.unbaked
+    counting = counting_of(out, config) if wanted else None
+    forget(out)
+    results.begin(dataclasses.replace(job, config=config, counting=counting))
+    return stagers.Stagers(scenes, config, job.stage, bool(job.stage_dir), count, counting)
 
 
 def _convert(

@@ -113,6 +113,18 @@ def test_one_worker_and_two_give_the_same_statistics(tmp_path):
     assert held[0] == held[1]
 
 
+def test_processes_and_threads_give_the_same_statistics(tmp_path):
+    """The real command stages and counts in processes, unless a flag of Beam's is given."""
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        write_raster(tmp_path / f"{name}.tif", rng.normal(size=(2, 64, 64)).astype(np.float32))
+    (tmp_path / "config.yaml").write_text("scenes: {paths: ['*.tif']}\ntile: {size: 16}\n")
+    command = ("convert", "--config", tmp_path / "config.yaml", "--normalize", "zscore", "--output")
+    scenefeed(*command, tmp_path / "processes")
+    scenefeed(*command, tmp_path / "threads", "--direct_num_workers=2")
+    assert found(tmp_path / "processes") == found(tmp_path / "threads")
+
+
 def test_each_question_gets_its_own_answer(monkeypatch):
     here, there = multiprocessing.Pipe()
 

@@ -14,6 +14,8 @@ from ..hashing import patch_hashes, uniform
 from ..headers import SceneHeader
 from ..stagefile import read_columns, read_contents, read_fill, read_patches
 from ..staging import StagedScene
+from ..storage import is_remote, path_of, write_bytes
+from .counting import Counting
 from .numbers import Numbers
 from .partial import MOST_CLASSES, Partial, added
 from .tally import Tally
@@ -27,6 +29,18 @@ _MANY = 1 << 22
 def training_split(config: Config) -> str:
     """The split that statistics are of: ``train``, or the first where none has that name."""
     return "train" if "train" in config.splits else config.splits[0]
+
+
+def keep_counts(scene: StagedScene, config: Config, counting: Counting) -> None:
+    """Has a scene counted into its file, if it is not there, and was not counted before.
+
+    Raises:
+      JobError: as ``count_scene``.
+    """
+    token = counting.token(scene, config)
+    path = path_of(counting.file(token))
+    if token not in counting.held and (is_remote(path) or not path.exists()):
+        write_bytes(path, count_scene(scene, config).to_bytes())
 
 
 def count_scene(scene: StagedScene, config: Config) -> Partial:

@@ -53,7 +53,8 @@ class Tally:
           values: (patches, pixels, bands).
           bad: which values do not count, bool, the same shape; None for none of them.
         """
-        for part, gone in _strips(values, bad, _COUNTED):
+        some = 4 if self._is_sampled(values, bad) else 1
+        for part, gone in _strips(values, bad, some * _COUNTED):
             self._count(part, gone)
         for part, gone in _strips(values, bad, _SUMMED):
             self._add_sums(part, gone)
@@ -61,7 +62,7 @@ class Tally:
     def _count(self, values: np.ndarray, bad: np.ndarray | None) -> None:
         """Counts values by buckets."""
         weight = 1
-        if self._sampled and bad is None and not values.shape[1] % 256:
+        if self._is_sampled(values, bad):
             values, weight = _quarter(values), 4
         buckets = buckets_of(np.ascontiguousarray(values))
         for band in range(self._bands):
@@ -74,6 +75,9 @@ class Tally:
             found = np.bincount(places.ravel(), minlength=self._table.shape[1])
             self._table[band] += weight * found
             self._counted[band] += places.size
+
+    def _is_sampled(self, values: np.ndarray, bad: np.ndarray | None) -> bool:
+        return self._sampled and bad is None and not values.shape[1] % 256
 
     def _lent(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Memory that the next strip uses again: its first touch costs more than a sum."""
