@@ -117,11 +117,13 @@ def _conversion(
 
 def _staging(run: Run, fresh: list[StagedScene], phases: Mapping[str, float]) -> float:
     """Seconds that staging took of all workers: what processes did of it beside the start was done
-    by fewer of them than there are."""
-    if not run.is_here or all(u.worker == Usage.now().worker for u in _usages(fresh)):
+    by fewer of them than there are. With statistics, they counted in between."""
+    workers = {u.worker for u in _usages(fresh)}
+    if run.counting or not run.is_here or workers <= {Usage.now().worker}:
         return phases["stage"]
-    shared = min(run.workers, len(fresh))
-    return min(phases["stage"], round(sum(sum(s.seconds.values()) for s in fresh) / shared, 3))
+    seconds = [sum(s.seconds.values()) for s in fresh]
+    shared = max(sum(seconds) / max(len(workers), min(run.workers, len(fresh))), max(seconds))
+    return min(phases["stage"], round(shared, 3))
 
 
 def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float]:
@@ -176,8 +178,9 @@ def _worker_bytes(fresh: list[StagedScene], spec: DatasetSpec) -> dict[str, int]
 
 
 def _peak_memory(run: Run, done: Done) -> int:
-    """The most memory that was held, in bytes: on this machine by all processes, each counted as
-    the largest (those that stage as itself); on a cluster by one worker."""
+    """The most memory that was held, in bytes: on this machine by all processes, those of Beam each
+    counted as the largest, and what those that stage share with the command for each of them; on a
+    cluster by one worker."""
     now = Usage.now()
     peaks: dict[str, int] = {}
     for used in (*_usages(done), now):

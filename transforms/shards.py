@@ -19,7 +19,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.coders import BytesCoder
-from apache_beam.io.filesystem import CompressedFile, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressedFile, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.tfrecordio import WriteToTFRecord, _TFRecordSink
 from apache_beam.metrics import Metrics
@@ -387,7 +387,8 @@ def finalize_split(
     """
     shards = sorted(written, key=lambda s: s.number)
     if not shards:
-        FileSystems.delete(list(inits))
+        with contextlib.suppress(BeamIOError):  # gone, if this is tried again
+            FileSystems.delete(list(inits))
         return
     indexes = [s.index for s in shards]
     if len(sinks) > 1:  # before the shards, so that none stands without its index

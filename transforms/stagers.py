@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import multiprocessing
 import os
 import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
@@ -25,14 +27,15 @@ from typing import Any
 
 from .choosing import choose
 from .config import Config
-from .errors import DeadLetter
+from .errors import DeadLetter, JobError
 from .planning import PlannedScene, agree, fit, plan_scene
 from .scenes import SceneFiles
 from .staging import StagedScene, stage_scene
 from .statistics.counting import Counting
 from .statistics.scene import keep_counts
 
-_END_SECONDS = 10  # for a process to remove what it has not finished
+_MOST = 16  # processes, each of which takes some hundred MiB
+_END_SECONDS = 10  # for processes to remove what they have not finished
 
 
 class Stagers:
@@ -48,11 +51,12 @@ class Stagers:
       shared: other datasets may have theirs there too.
       count: how many. The last one begins when the pipeline asks for its first scene.
       counting: what has scenes counted at once, while the system still holds their pixels, if any.
+      quiet: what they say to standard error is not shown.
     """
 
     def __init__(
         self, scenes: Sequence[SceneFiles], config: Config, folder: str, shared: bool, count: int,
-        counting: Counting | None = None,
+        counting: Counting | None = None, quiet: bool = False,
     ):  # fmt: skip
         def stage(planned: PlannedScene, layout: Any) -> StagedScene:
             ready = fit(planned, layout)
@@ -64,23 +68,29 @@ class Stagers:
             return staged
 
         self._functions = {"plan": lambda scene: plan_scene(scene, config), "stage": stage}
-        self._pairs = [self._fork() for _ in range(count)]
+        self._quiet = quiet
+        self._pairs: list[tuple[Any, Connection]] = []
+        with contextlib.suppress(OSError):  # there may be no room for so many, or for any
+            for _ in range(count):
+                self._pairs.append(self._fork())
         last = len(self._pairs) - 1
         self._threads = [
             threading.Thread(target=self._drive, args=(connection, 0 < i == last), daemon=True)
             for i, (_, connection) in enumerate(self._pairs)
         ]
-        self._driven, self._lock = count, threading.Lock()
+        self._driven, self._lock = len(self._pairs), threading.Lock()
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Any]] = queue.SimpleQueue()
         self._asked, self._ended = threading.Event(), False
         self._plans = {scene.id: self._put("plan", scene) for scene in scenes}
         self._staged: Future[dict[str, Future[Any]]] = Future()
-        self._left = len(scenes)
+        self._left = len(self._plans)
 
     def _fork(self) -> tuple[Any, Connection]:
         context = multiprocessing.get_context("fork")  # what is imported need not be again
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self._functions), daemon=True)
+        process = context.Process(
+            target=_work, args=(there, self._functions, self._quiet), daemon=True
+        )
         process.start()
         there.close()
         return process, here
@@ -100,24 +110,32 @@ class Stagers:
         self._asked.set()
         for process, _connection in self._pairs:
             process.terminate()
+        end = time.monotonic() + _END_SECONDS
         for process, _connection in self._pairs:
-            process.join(_END_SECONDS)
+            process.join(max(0.0, end - time.monotonic()))
             process.kill()
-        for _thread in self._threads:
-            self._put("")  # those that wait for a task find that it has ended
+        self._finish()
         for thread in self._threads:
-            thread.join()
+            thread.join(_END_SECONDS)
 
     def plan(self, scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
         """As ``plan_scene``."""
         self._asked.set()
-        return self._plans[scene.id].result() or plan_scene(scene, config)
+        return self._result(self._plans[scene.id]) or plan_scene(scene, config)
 
     def stage(self, ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
         """As ``stage_scene``."""
-        staged = self._staged.result().get(ready.scene.id)
-        found = staged.result() if staged else None
-        return found or stage_scene(ready.scene, ready.header, config, folder, shared)
+        staged = self._result(self._staged).get(ready.scene.id)
+        found = self._result(staged) if staged else None
+        if found and found.header == ready.header:
+            return found  # type: ignore[no-any-return]
+        return stage_scene(ready.scene, ready.header, config, folder, shared)
+
+    def _result(self, future: Future[Any]) -> Any:
+        found = future.result()
+        if self._ended:  # a thread of the runner's that nobody waits for
+            raise JobError("the conversion has ended")
+        return found
 
     def _planned(self, _: Any) -> None:
         """Has scenes staged as soon as all are planned."""
@@ -127,11 +145,30 @@ class Stagers:
                 return
         plans = [plan.result() for plan in self._plans.values()]
         planned = [plan for plan in plans if isinstance(plan, PlannedScene)]
-        found = {}
-        with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
-            layout = agree(planned)
-            found = {p.scene.id: self._put("stage", p, layout) for p in planned}
+        found: dict[str, Future[Any]] = {}
+        # A plan that is not there may change the layout, which then is the pipeline's to find.
+        if all(plans):
+            with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
+                layout = agree(planned)
+                found = {p.scene.id: self._put("stage", p, layout) for p in planned}
+        self._left = len(found)
+        for staged in found.values():
+            staged.add_done_callback(self._was_staged)
+        if not found:
+            self._finish()
         self._staged.set_result(found)
+
+    def _was_staged(self, _: Any) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        """Lets the processes end: what they hold is wanted while records are written."""
+        for _ in self._pairs:
+            self._put()
 
     def _put(self, *task: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -152,6 +189,8 @@ class Stagers:
                 found = None
                 try:
                     connection.send(task)
+                    if not task:
+                        break
                     found = connection.recv()
                 finally:
                     future.set_result(found)
@@ -171,24 +210,34 @@ def _drained(tasks: queue.SimpleQueue[tuple[Future[Any], Any]]) -> Any:
             yield tasks.get_nowait()[0]
 
 
-def _work(connection: Connection, functions: dict[str, Callable[..., Any]]) -> None:
+def _work(connection: Connection, functions: dict[str, Callable[..., Any]], quiet: bool) -> None:
     """What each process does: a task's result, or None where it fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # what is half written is removed
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if quiet:
+        sys.stderr = io.StringIO()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, *given = connection.recv()
-            found = None
+            task, found = connection.recv(), None
+            if not task:
+                return
             with contextlib.suppress(Exception):
-                found = functions[name](*given)
-            connection.send(found)
+                found = functions[task[0]](*task[1:])
+            try:
+                connection.send(found)
+            except (EOFError, OSError):
+                raise
+            except Exception:  # it cannot be pickled
+                connection.send(None)
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_END_SECONDS)
     os._exit(1)
 
 
@@ -196,7 +245,7 @@ _current: Stagers | None = None
 
 
 def how_many(scenes: Sequence[SceneFiles]) -> int:
-    """How many processes a conversion can have now, one a core; 0 for none.
+    """How many processes a conversion can have now, as many as cores or scenes; 0 for none.
 
     Not where Beam is imported already, nor beside threads, of which a forked process would hold
     the locks for ever. What is remote is left to the pipeline: connections cannot be forked.
@@ -206,7 +255,7 @@ def how_many(scenes: Sequence[SceneFiles]) -> int:
     if not safe or "apache_beam" in sys.modules or any(s.remote for s in usable):
         return 0
     cores = len(os.sched_getaffinity(0))
-    return min(len(usable), cores) if cores > 1 else 0
+    return min(len(usable), cores, _MOST) if cores > 1 else 0
 
 
 def are_at_work() -> bool:
@@ -216,11 +265,13 @@ def are_at_work() -> bool:
 
 def plan(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
     """As ``plan_scene``; by this command's processes, where there are any."""
-    return _current.plan(scene, config) if _current else plan_scene(scene, config)
+    stagers = _current  # which another thread may end
+    return stagers.plan(scene, config) if stagers else plan_scene(scene, config)
 
 
 def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
     """As ``stage_scene``; by this command's processes, where there are any."""
-    if _current:
-        return _current.stage(ready, config, folder, shared)
+    stagers = _current
+    if stagers:
+        return stagers.stage(ready, config, folder, shared)
     return stage_scene(ready.scene, ready.header, config, folder, shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
-    with contextlib.nullcontext() if rest or whole else _stagers(job, scenes):
+    with contextlib.nullcontext() if rest or whole else _stagers(job, scenes, not args.verbose):
         _import_beam(rest)
         options = options or _options(rest, args.shared_disk, job, scenes)
         return _convert(args, job, scenes, options, whole)
@@ -111,22 +111,33 @@ def _import_beam(flags: list[str]) -> None:
         lean.import_beam()
 
 
-def _stagers(job: Run, scenes: Sequence[SceneFiles]) -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def _stagers(job: Run, scenes: Sequence[SceneFiles], quiet: bool) -> Iterator[None]:
     """Processes that stage from here on, beside Beam's import, where that can be."""
-    from ...transforms import stagers
-    from ...transforms.storage import is_remote, path_of
+    from ...transforms.stagers import Stagers, how_many
+    from ...transforms.storage import is_remote, path_of, remove
     from .. import results
     from ..grouping import counting_of
     from ..metadata import forget
 
-    count = stagers.how_many(scenes)
-    if not count or is_remote(job.out) or is_remote(job.stage):
-        return contextlib.nullcontext()
     out, wanted, config = path_of(job.out), job.config.statistics.wanted, job.config.unbaked
     counting = counting_of(out, config) if wanted else None
+    count = 0 if is_remote(job.out) or is_remote(job.stage) else how_many(scenes)
+    if not count:
+        yield
+        return
     forget(out)
-    results.begin(dataclasses.replace(job, config=config, counting=counting))
-    return stagers.Stagers(scenes, config, job.stage, bool(job.stage_dir), count, counting)
+    job = dataclasses.replace(job, config=config, counting=counting)
+    results.begin(job)
+    shared = bool(job.stage_dir)
+    try:
+        with Stagers(scenes, config, job.stage, shared, count, counting, quiet):
+            yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # why it ended is what counts
+            results.remove_temporaries(job)
+            remove(out / results.COUNTS)
+        raise
 
 
 def _convert(

@@ -114,9 +114,10 @@ def test_counting_grows_with_pixels_and_is_work():
     assert _conversion(counted, scenes, scenes, shards, 19)["work_seconds"] == 15
     assert "count" not in _phases(counted, [], shards, 19)
     # One process did all, beside the start: of two workers it would have been half as long.
-    ahead = [done(3, 6, "other"), done(6, 10, "other")]
-    assert _phases(plain, ahead, shards, 19)["stage"] == 7
-    assert _conversion(plain, ahead, ahead, shards, 19)["work_seconds"] == 3.5 + 3
+    ahead = [done(3, 6, "other"), done(6, 10, "other"), done(10, 13, "other")]
+    assert _phases(plain, ahead, shards, 19)["stage"] == 10
+    assert _conversion(plain, ahead, ahead, shards, 19)["work_seconds"] == 5 + 3
+    assert _conversion(plain, ahead[:2], ahead[:2], shards, 19)["work_seconds"] == 4 + 3
 
 
 def test_start_up_counts_once_when_it_is_extrapolated(dataset):

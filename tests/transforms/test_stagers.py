@@ -177,6 +177,70 @@ print(*(s.id for s in found), "s0" in mine)
     assert run(code.replace("(count)", str(count)), folder, begin=SLOW) == "s0 s1 s2 s3 s4 True\n"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_process_that_is_killed_while_it_plans(folder, count):
+    """The scene whose plan is lost is the one that widens the dtype of all."""
+    code = """
+def dying(scene, config):
+    if scene.id == "s1" and own != f":{os.getpid()}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plan_scene(scene, config)
+
+stagers.plan_scene = dying
+with Stagers(scenes, config, stage, False, (count)):
+    plans = [stagers.plan(s, config) for s in scenes]
+    assert plans == plain
+    found = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
+print(*(s.header.dtype for s in found))
+"""
+    assert run(code.replace("(count)", str(count)), folder) == "int16 int16 int16 int16 int16\n"
+
+
+def test_who_waits_when_it_ends_does_nothing(folder):
+    code = """
+from scenefeed.transforms.errors import JobError
+
+with Stagers(scenes, config, stage, False, 1) as held:
+    plans = [stagers.plan(s, config) for s in scenes]
+for ask in (lambda: held.plan(scenes[0], config),
+            lambda: held.stage(ready(plans, 0), config, stage, False)):
+    try:
+        ask()
+    except JobError as e:
+        print(e)
+"""
+    assert run(code, folder) == "the conversion has ended\n" * 2
+
+
+def test_what_cannot_be_sent_is_done_again(folder):
+    code = """
+def odd(scene, *given):
+    found = stage_scene(scene, *given)
+    if own != f":{os.getpid()}":
+        object.__setattr__(found, "tallies", lambda: None)
+    return found
+
+stagers.stage_scene = odd
+with Stagers(scenes, config, stage, False, 1):
+    plans = [stagers.plan(s, config) for s in scenes]
+    found = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
+print({s.usage.worker.endswith(own) for s in found})
+"""
+    assert run(code, folder) == "{True}\n"
+
+
+def test_processes_end_when_all_is_staged(folder):
+    code = """
+with Stagers(scenes, config, stage, False, 2):
+    plans = [stagers.plan(s, config) for s in scenes]
+    for i in range(5):
+        stagers.stage(ready(plans, i), config, stage, False)
+    wait_for(lambda: not multiprocessing.active_children())
+    print("ended")
+"""
+    assert run(code, folder) == "ended\n"
+
+
 def test_what_fails_there_fails_in_the_pipeline(folder):
     code = """
 def broken(*given):
