@@ -76,9 +76,7 @@ def _write_and_finish(
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     layout = AsSingleton(layout, default_value=None)
     finish = beam.Map(_finish, run, layout, AsList(shards), AsList(staged), AsList(letters))
-    # Not an Impulse: on Flink, Create is a stage that needs no code of ours. A worker that lacks it
-    # says so at once where it could run another stage before, and else after three minutes.
-    _ = pipeline | "Once" >> beam.Create([None]) | "Finish" >> finish
+    _ = pipeline | "Once" >> beam.Impulse() | "Finish" >> finish
 
 
 def _as_planned(scene: StagedScene) -> PlannedScene:
@@ -86,7 +84,7 @@ def _as_planned(scene: StagedScene) -> PlannedScene:
 
 
 def _finish(
-    _: None, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
+    _: bytes, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
     scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}
