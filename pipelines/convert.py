@@ -12,7 +12,7 @@ from ..loader.spec import Feature
 from ..transforms.baking import Baking
 from ..transforms.errors import DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, AssignAndWrite, Choose, Count, Plan, Spread, Stage, agreed
+from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Count, Plan, Spread, Stage
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
@@ -32,9 +32,9 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
             | "Scenes" >> beam.Create(list(scenes), reshuffle=False)
             | "Plan" >> Plan(run.config)
         )
-        layout = agreed(planned.main)
+        layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
         staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout, bool(run.stage_dir))
-        dead = planned[DEAD], staged[DEAD]
+        dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
         _write_and_finish(pipeline, run, staged.main, layout, dead)
 
     return build
@@ -51,32 +51,38 @@ def shard_pipeline(
             | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
             | "SpreadScenes" >> Spread().with_output_types(StagedScene)
         )
-        layout = agreed(staged | "Headers" >> beam.Map(_as_planned))
+        layout = (
+            staged
+            | "Headers" >> beam.Map(_as_planned)
+            | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
+        )
         kept = [DeadLetter.from_json(line) for line in read_lines(path_of(run.out) / ERRORS)]
         dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept, reshuffle=False)
-        _write_and_finish(pipeline, run, staged, layout, (dead,), baking)
+        _write_and_finish(pipeline, run, staged, layout, dead, baking)
 
     return build
 
 
 def _write_and_finish(
-    pipeline: Any, run: Run, staged: Any, layout: Any, dead: tuple[Any, ...],
-    baking: Baking | None = None,
-) -> None:  # fmt: skip
+    pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any, baking: Baking | None = None
+) -> None:
     chosen = staged | "Choose" >> Choose(run.config, layout)
-    staged, letters = chosen.main, (*dead, chosen[DEAD]) | "DeadLetters" >> beam.Flatten()
+    staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
     if run.counting:
         counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
         if run.is_here:
             _ = (
                 pipeline
-                | "OnceCounted" >> beam.Impulse()
+                | "OnceCounted" >> beam.Create([None])
                 | "Analyze" >> beam.Map(analysis.begin, run, AsList(staged), AsList(counted))
             )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
-    layout = AsSingleton(layout, default_value=None)
-    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(staged), AsList(letters))
-    _ = pipeline | "Once" >> beam.Impulse() | "Finish" >> finish
+    (
+        pipeline
+        | "Once" >> beam.Create([None])
+        | "Finish"
+        >> beam.Map(_finish, run, AsSingleton(layout), AsList(shards), AsList(staged), AsList(dead))
+    )
 
 
 def _as_planned(scene: StagedScene) -> PlannedScene:
@@ -84,7 +90,7 @@ def _as_planned(scene: StagedScene) -> PlannedScene:
 
 
 def _finish(
-    _: bytes, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
+    _: None, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
     scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}

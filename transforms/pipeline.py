@@ -27,7 +27,7 @@ from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, record_bytes
 from .scenes import SceneFiles
-from .shards import Key, WriteShards, WrittenShard
+from .shards import WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene
 from .statistics.counting import Counting
@@ -110,7 +110,7 @@ class Stage(beam.PTransform):  # type: ignore[misc]
     Args:
       config: the configuration.
       folder: where stage files lie.
-      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
       shared: other datasets may have stage files there too.
     """
 
@@ -168,11 +168,6 @@ class Agree(beam.CombineFn):  # type: ignore[misc]
         return agree(held)
 
 
-def agreed(planned: Any) -> Any:
-    """The dataset's layout, a PCollection of one SceneHeader; empty without scenes."""
-    return planned | "AgreeOnLayout" >> beam.CombineGlobally(Agree()).without_defaults()
-
-
 @beam.typehints.with_input_types(StagedScene)
 class Choose(beam.PTransform):  # type: ignore[misc]
     """StagedScene in; the same with its patches split, sampled and counted out, and dead letters
@@ -180,7 +175,7 @@ class Choose(beam.PTransform):  # type: ignore[misc]
 
     Args:
       config: the configuration.
-      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
     """
 
     def __init__(self, config: Config, layout: Any):
@@ -190,13 +185,11 @@ class Choose(beam.PTransform):  # type: ignore[misc]
     def expand(self, staged: Any) -> Any:
         rates: Any = {}
         if self._config.sample.balance:
-            listing = beam.combiners.ToListCombineFn()
             rates = AsSingleton(
                 staged
                 | "CountClasses" >> beam.ParDo(_CountClasses(self._config))
-                | "AllClasses" >> beam.CombineGlobally(listing).without_defaults()
-                | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config),
-                default_value={},
+                | "AllClasses" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+                | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config)
             )
         choose = _Choose(self._config)
         return staged | "ChoosePatches" >> beam.ParDo(choose, rates).with_outputs(DEAD, main="main")
@@ -237,7 +230,7 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
     Args:
       config: the configuration.
       folder: where shards go.
-      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
+      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
       baking: what becomes of images; None to leave them as they are.
     """
 
@@ -247,26 +240,35 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
         self._baking = baking
 
     def expand(self, staged: Any) -> Any:
-        config, counting = self._config, beam.combiners.ToDictCombineFn()
+        config = self._config
         counts = (
             staged
             | "Counts" >> beam.Map(lambda s: (s.id, s.counts))
-            | "AllCounts" >> beam.CombineGlobally(counting).without_defaults()
+            | "AllCounts" >> beam.combiners.ToDict()
         )
-        layout = AsSingleton(self._layout, default_value=None)
-        plans = counts | "PlanShards" >> beam.Map(_plan_shards, layout, config)
-        plans = AsSingleton(plans, default_value={})
-        found = self._layout | "Features" >> beam.Map(features, config)
-        found = AsSingleton(found, default_value={})
-        return (
+        plans = AsSingleton(
+            counts | "PlanShards" >> beam.Map(_plan_shards, AsSingleton(self._layout), config)
+        )
+        found = AsSingleton(self._layout | "Features" >> beam.Map(_features, config))
+        splits = config.splits
+        assigned = (
             staged
             | "SpreadStaged" >> Spread()
-            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found)
-            | "WriteShards"
-            >> WriteShards(
-                self._folder, config.splits, found, config.records.compression, plans, self._baking
-            )
+            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found).with_outputs(*splits)
         )
+        return [
+            assigned[split]
+            | f"WriteShards[{split}]"
+            >> WriteShards(
+                f"{self._folder}/{split}",
+                split,
+                found,
+                config.records.compression,
+                plans,
+                self._baking,
+            )
+            for split in splits
+        ] | "AllShards" >> beam.Flatten()
 
 
 def _plan_shards(
@@ -275,17 +277,21 @@ def _plan_shards(
     return plan_shards(counts, record_bytes(layout, config), config) if layout else {}
 
 
+def _features(layout: SceneHeader | None, config: Config) -> dict[str, Feature]:
+    return features(layout, config) if layout else {}
+
+
 class _AssignScene(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config):
         self._config = config
 
     def process(
         self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
-    ) -> Iterator[tuple[Key, Pointers]]:
+    ) -> Iterator[Any]:
         found = read_contents(scene.path, features)
         choice = choose(scene, self._config, scene.rates, found)
         for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
-            yield (split, shard), pointers
+            yield TaggedOutput(split, (shard, pointers))
 
 
 @beam.typehints.with_input_types(StagedScene)
@@ -322,6 +328,6 @@ class _CountScene(OurVersion):
 
 
 __all__ = [
-    "DEAD", "AssignAndWrite", "Choose", "Count", "Plan", "Pointers", "Spread", "Stage",
+    "DEAD", "Agree", "AssignAndWrite", "Choose", "Count", "Plan", "Pointers", "Spread", "Stage",
     "WrittenShard",
 ]  # fmt: skip
