@@ -12,7 +12,7 @@ from ..loader.spec import Feature
 from ..transforms.baking import Baking
 from ..transforms.errors import DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, Agree, AssignAndWrite, Choose, Count, Plan, Spread, Stage
+from ..transforms.pipeline import DEAD, AssignAndWrite, Choose, Count, Given, Plan, Stage, agreed
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
@@ -27,14 +27,11 @@ def convert_pipeline(run: Run, scenes: Sequence[SceneFiles]) -> Callable[[Any], 
     """The whole conversion as a function that builds it: plan, stage, assign, write, finish."""
 
     def build(pipeline: Any) -> None:
-        planned = (
-            pipeline
-            | "Scenes" >> beam.Create(list(scenes), reshuffle=False)
-            | "Plan" >> Plan(run.config)
-        )
-        layout = planned.main | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
+        given = pipeline | "Scenes" >> Given(scenes).with_output_types(SceneFiles)
+        planned = given | "Plan" >> Plan(run.config)
+        layout = agreed(planned.main)
         staged = planned.main | "Stage" >> Stage(run.config, run.stage, layout, bool(run.stage_dir))
-        dead = (planned[DEAD], staged[DEAD]) | "DeadLetters" >> beam.Flatten()
+        dead = planned[DEAD], staged[DEAD]
         _write_and_finish(pipeline, run, staged.main, layout, dead)
 
     return build
@@ -46,43 +43,33 @@ def shard_pipeline(
     """The second half alone, from stage files that are there."""
 
     def build(pipeline: Any) -> None:
-        staged = (
-            pipeline
-            | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
-            | "SpreadScenes" >> Spread().with_output_types(StagedScene)
-        )
-        layout = (
-            staged
-            | "Headers" >> beam.Map(_as_planned)
-            | "AgreeOnLayout" >> beam.CombineGlobally(Agree())
-        )
+        staged = pipeline | "StagedScenes" >> Given(scenes).with_output_types(StagedScene)
+        layout = agreed(staged | "Headers" >> beam.Map(_as_planned))
         kept = [DeadLetter.from_json(line) for line in read_lines(path_of(run.out) / ERRORS)]
         dead = pipeline | "DeadLettersOfConvert" >> beam.Create(kept, reshuffle=False)
-        _write_and_finish(pipeline, run, staged, layout, dead, baking)
+        _write_and_finish(pipeline, run, staged, layout, (dead,), baking)
 
     return build
 
 
 def _write_and_finish(
-    pipeline: Any, run: Run, staged: Any, layout: Any, dead: Any, baking: Baking | None = None
-) -> None:
+    pipeline: Any, run: Run, staged: Any, layout: Any, dead: tuple[Any, ...],
+    baking: Baking | None = None,
+) -> None:  # fmt: skip
     chosen = staged | "Choose" >> Choose(run.config, layout)
-    staged, dead = chosen.main, (dead, chosen[DEAD]) | "AllDeadLetters" >> beam.Flatten()
+    staged, letters = chosen.main, (*dead, chosen[DEAD]) | "DeadLetters" >> beam.Flatten()
     if run.counting:
         counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
         if run.is_here:
             _ = (
                 pipeline
-                | "OnceCounted" >> beam.Create([None])
+                | "OnceCounted" >> beam.Impulse()
                 | "Analyze" >> beam.Map(analysis.begin, run, AsList(staged), AsList(counted))
             )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
-    (
-        pipeline
-        | "Once" >> beam.Create([None])
-        | "Finish"
-        >> beam.Map(_finish, run, AsSingleton(layout), AsList(shards), AsList(staged), AsList(dead))
-    )
+    layout = AsSingleton(layout, default_value=None)
+    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(staged), AsList(letters))
+    _ = pipeline | "Once" >> beam.Impulse() | "Finish" >> finish
 
 
 def _as_planned(scene: StagedScene) -> PlannedScene:
@@ -90,7 +77,7 @@ def _as_planned(scene: StagedScene) -> PlannedScene:
 
 
 def _finish(
-    _: None, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
+    _: bytes, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
     scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}

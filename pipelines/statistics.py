@@ -16,13 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 
 from ..loader.spec import FILE_NAME, DatasetError, DatasetSpec
 from ..transforms.config import Config, parse
 from ..transforms.errors import ConfigError, JobError
-from ..transforms.pipeline import Count, Spread
+from ..transforms.pipeline import Count, Given
 from ..transforms.sections import Statistics
 from ..transforms.staging import StagedScene
 from ..transforms.statistics.counting import Counting
@@ -153,8 +152,8 @@ def adopt(out: Path, config: Config) -> None:
 
 def _counting_pipeline(config: Config, scenes: Sequence[StagedScene], counting: Counting) -> Any:
     def build(pipeline: Any) -> None:
-        staged = pipeline | "StagedScenes" >> beam.Create(list(scenes), reshuffle=False)
-        _ = staged | "SpreadScenes" >> Spread() | "Count" >> Count(config, counting)
+        staged = pipeline | "StagedScenes" >> Given(scenes).with_output_types(StagedScene)
+        _ = staged | "Count" >> Count(config, counting)
 
     return build
 

@@ -9,6 +9,7 @@ there to a shard, inside one function call each.
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
@@ -27,7 +28,7 @@ from .errors import DeadLetter, JobError, SceneError, as_scene_error
 from .headers import SceneHeader
 from .planning import PlannedScene, agree, features, fit, record_bytes
 from .scenes import SceneFiles
-from .shards import WriteShards, WrittenShard
+from .shards import Key, WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene
 from .statistics.counting import Counting
@@ -36,8 +37,30 @@ from .statistics.scene import keep_counts
 DEAD = "dead_letters"
 
 
+class Given(beam.PTransform):  # type: ignore[misc]
+    """The scenes of a list, handed out to workers: SceneFiles or StagedScenes.
+
+    They are bytes until then, so that the first stage of the job needs no code of ours. On Flink a
+    worker that lacks it says so at once only if it could run another stage before; else Flink waits
+    three minutes for it.
+    """
+
+    def __init__(self, scenes: Iterable[SceneFiles | StagedScene]):
+        super().__init__()
+        self._scenes = [(scene.id, pickle.dumps(scene)) for scene in scenes]
+
+    def expand(self, pipeline: Any) -> Any:
+        return (
+            pipeline
+            | "Pickled"
+            >> beam.Create(self._scenes, reshuffle=False).with_output_types(tuple[str, bytes])
+            | "Group" >> beam.GroupByKey()
+            | "Scenes" >> beam.FlatMap(lambda group: map(pickle.loads, group[1]))
+        )
+
+
 class Spread(beam.PTransform):  # type: ignore[misc]
-    """SceneFiles, PlannedScenes or StagedScenes, handed out to workers anew.
+    """PlannedScenes or StagedScenes, handed out to workers anew.
 
     Beam's ``Reshuffle`` draws its keys by chance. A runner that computes again what a lost worker
     held (Spark) then draws others, and elements come twice or not at all: seen with an executor
@@ -66,11 +89,8 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         self._config = config
 
     def expand(self, scenes: Any) -> Any:
-        return (
-            scenes
-            | "SpreadHeaders" >> Spread()
-            | "ReadHeader" >> beam.ParDo(_PlanScene(self._config)).with_outputs(DEAD, main="main")
-        )
+        read = beam.ParDo(_PlanScene(self._config))
+        return scenes | "ReadHeader" >> read.with_outputs(DEAD, main="main")
 
 
 class OurVersion(beam.DoFn):  # type: ignore[misc]
@@ -110,7 +130,7 @@ class Stage(beam.PTransform):  # type: ignore[misc]
     Args:
       config: the configuration.
       folder: where stage files lie.
-      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
       shared: other datasets may have stage files there too.
     """
 
@@ -168,6 +188,11 @@ class Agree(beam.CombineFn):  # type: ignore[misc]
         return agree(held)
 
 
+def agreed(planned: Any) -> Any:
+    """The dataset's layout, a PCollection of one SceneHeader; empty without scenes."""
+    return planned | "AgreeOnLayout" >> beam.CombineGlobally(Agree()).without_defaults()
+
+
 @beam.typehints.with_input_types(StagedScene)
 class Choose(beam.PTransform):  # type: ignore[misc]
     """StagedScene in; the same with its patches split, sampled and counted out, and dead letters
@@ -175,7 +200,7 @@ class Choose(beam.PTransform):  # type: ignore[misc]
 
     Args:
       config: the configuration.
-      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
     """
 
     def __init__(self, config: Config, layout: Any):
@@ -185,11 +210,13 @@ class Choose(beam.PTransform):  # type: ignore[misc]
     def expand(self, staged: Any) -> Any:
         rates: Any = {}
         if self._config.sample.balance:
+            listing = beam.combiners.ToListCombineFn()
             rates = AsSingleton(
                 staged
                 | "CountClasses" >> beam.ParDo(_CountClasses(self._config))
-                | "AllClasses" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-                | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config)
+                | "AllClasses" >> beam.CombineGlobally(listing).without_defaults()
+                | "Rates" >> beam.Map(rates_of, AsSingleton(self._layout), self._config),
+                default_value={},
             )
         choose = _Choose(self._config)
         return staged | "ChoosePatches" >> beam.ParDo(choose, rates).with_outputs(DEAD, main="main")
@@ -230,7 +257,7 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
     Args:
       config: the configuration.
       folder: where shards go.
-      layout: the dataset's layout, a PCollection of one SceneHeader (or None).
+      layout: the dataset's layout, a PCollection of one SceneHeader, or of none.
       baking: what becomes of images; None to leave them as they are.
     """
 
@@ -240,35 +267,26 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
         self._baking = baking
 
     def expand(self, staged: Any) -> Any:
-        config = self._config
+        config, counting = self._config, beam.combiners.ToDictCombineFn()
         counts = (
             staged
             | "Counts" >> beam.Map(lambda s: (s.id, s.counts))
-            | "AllCounts" >> beam.combiners.ToDict()
+            | "AllCounts" >> beam.CombineGlobally(counting).without_defaults()
         )
-        plans = AsSingleton(
-            counts | "PlanShards" >> beam.Map(_plan_shards, AsSingleton(self._layout), config)
-        )
-        found = AsSingleton(self._layout | "Features" >> beam.Map(_features, config))
-        splits = config.splits
-        assigned = (
+        layout = AsSingleton(self._layout, default_value=None)
+        plans = counts | "PlanShards" >> beam.Map(_plan_shards, layout, config)
+        plans = AsSingleton(plans, default_value={})
+        found = self._layout | "Features" >> beam.Map(features, config)
+        found = AsSingleton(found, default_value={})
+        return (
             staged
             | "SpreadStaged" >> Spread()
-            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found).with_outputs(*splits)
-        )
-        return [
-            assigned[split]
-            | f"WriteShards[{split}]"
+            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found)
+            | "WriteShards"
             >> WriteShards(
-                f"{self._folder}/{split}",
-                split,
-                found,
-                config.records.compression,
-                plans,
-                self._baking,
+                self._folder, config.splits, found, config.records.compression, plans, self._baking
             )
-            for split in splits
-        ] | "AllShards" >> beam.Flatten()
+        )
 
 
 def _plan_shards(
@@ -277,21 +295,17 @@ def _plan_shards(
     return plan_shards(counts, record_bytes(layout, config), config) if layout else {}
 
 
-def _features(layout: SceneHeader | None, config: Config) -> dict[str, Feature]:
-    return features(layout, config) if layout else {}
-
-
 class _AssignScene(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config):
         self._config = config
 
     def process(
         self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
-    ) -> Iterator[Any]:
+    ) -> Iterator[tuple[Key, Pointers]]:
         found = read_contents(scene.path, features)
         choice = choose(scene, self._config, scene.rates, found)
         for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
-            yield TaggedOutput(split, (shard, pointers))
+            yield (split, shard), pointers
 
 
 @beam.typehints.with_input_types(StagedScene)
@@ -328,6 +342,6 @@ class _CountScene(OurVersion):
 
 
 __all__ = [
-    "DEAD", "Agree", "AssignAndWrite", "Choose", "Count", "Plan", "Pointers", "Spread", "Stage",
+    "DEAD", "AssignAndWrite", "Choose", "Count", "Given", "Plan", "Pointers", "Spread", "Stage",
     "WrittenShard",
 ]  # fmt: skip

@@ -146,52 +146,64 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
         return handle
 
 
-@beam.typehints.with_input_types(tuple[int, Pointers])
-class WriteShards(WriteToTFRecord):  # type: ignore[misc]
-    """Pointers to patches in, one split's shards out.
-
-    Input: (shard, Pointers). Output: one ``WrittenShard`` a shard, final path, after all were
-    renamed. Every shard of the plan is written, also one that drew no patch, so that names
-    always run from 0 to N - 1.
+def sinks_of(prefix: str, compression: str) -> list[_ShardSink]:
+    """The sinks of one split: its records', and its indexes' where there are any (nothing is found
+    by offset in gzip).
 
     Args:
       prefix: path before ``-00000-of-00016.tfrecord``.
-      split: the split's name.
+      compression: ``none`` or ``gzip``.
+    """
+    sinks = [_ShardSink(prefix, ".tfrecord", _COMPRESSIONS[compression])]
+    if compression == "none":
+        sinks.append(_ShardSink(prefix, SUFFIX, CompressionTypes.UNCOMPRESSED))
+    return sinks
+
+
+Key = tuple[str, int]  # split, number of the shard
+
+
+@beam.typehints.with_input_types(tuple[Key, Pointers])
+class WriteShards(WriteToTFRecord):  # type: ignore[misc]
+    """Pointers to patches in, all splits' shards out.
+
+    Input: ((split, shard), Pointers). Output: one ``WrittenShard`` a shard, final path, after all
+    were renamed. Every shard of the plan is written, also one that drew no patch, so that names
+    always run from 0 to N - 1. Splits are written side by side: a small one of few shards would
+    not keep all workers busy.
+
+    Args:
+      folder: where shards go.
+      splits: the splits' names.
       features: the records' features.
       compression: ``none`` or ``gzip``.
-      plans: side input, split name to SplitPlan; without this split nothing is written.
+      plans: side input, split name to SplitPlan; nothing is written of a split that is not in it.
       baking: what becomes of images; None to leave them as they are.
     """
 
     def __init__(
-        self, prefix: str, split: str, features: Any, compression: str, plans: Any,
+        self, folder: str, splits: Iterable[str], features: Any, compression: str, plans: Any,
         baking: Baking | None = None,
     ):  # fmt: skip
-        super().__init__(prefix)
-        # The records', and the indexes' where there are any: nothing is found by offset in gzip.
-        self._sinks = [_ShardSink(prefix, ".tfrecord", _COMPRESSIONS[compression])]
-        if compression == "none":
-            self._sinks.append(_ShardSink(prefix, SUFFIX, CompressionTypes.UNCOMPRESSED))
-        self._split, self._features, self._plans = split, features, plans
-        self._baking = baking
+        super().__init__(folder)
+        self._sinks = {split: sinks_of(f"{folder}/{split}", compression) for split in splits}
+        self._features, self._plans, self._baking = features, plans, baking
 
     def expand(self, pcoll: Any) -> Any:
-        for sink in self._sinks:
+        for sink in (sink for sinks in self._sinks.values() for sink in sinks):
             sink.options = _of_file_systems(pcoll.pipeline._options)
-        once = pcoll.pipeline | "Once" >> beam.Create([None])
-        init = once | "InitializeWrite" >> beam.Map(
-            lambda _, sinks: [sink.initialize_write() for sink in sinks], self._sinks
-        )
+        once = pcoll.pipeline | "Once" >> beam.Impulse()
+        init = once | "InitializeWrite" >> beam.Map(_initialize, self._sinks)
         every = once | "EveryShard" >> beam.FlatMap(
-            _every_shard, self._split, plans=self._plans
-        ).with_output_types(tuple[int, Any])
+            _every_shard, self._plans
+        ).with_output_types(tuple[Key, Any])  # fmt: skip
         written = (
             (pcoll, every)
-            | "WithEmpty" >> beam.Flatten().with_output_types(tuple[int, Any])
+            | "WithEmpty" >> beam.Flatten().with_output_types(tuple[Key, Any])
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard"
             >> beam.ParDo(
-                _WriteShard(self._sinks, self._split, self._baking),
+                _WriteShard(self._sinks, self._baking),
                 beam.pvalue.AsSingleton(init),
                 self._features,
             )
@@ -215,31 +227,38 @@ def _of_file_systems(options: PipelineOptions) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k.startswith("hdfs_")}
 
 
-def _every_shard(
-    _: None, split: str, plans: Mapping[str, SplitPlan]
-) -> Iterator[tuple[int, Pointers | None]]:
-    count = plans[split].num_shards if split in plans else 0
-    return ((number, None) for number in range(count))
+Sinks = Mapping[str, Sequence[Any]]  # of each split
+Inits = Mapping[str, Sequence[str]]  # what each one's initialize_write gave
+
+
+def _initialize(_: bytes, sinks: Sinks) -> Inits:
+    return {split: [sink.initialize_write() for sink in some] for split, some in sinks.items()}
+
+
+def _every_shard(_: bytes, plans: Mapping[str, SplitPlan]) -> Iterator[tuple[Key, None]]:
+    for split, plan in plans.items():
+        for number in range(plan.num_shards):
+            yield (split, number), None
 
 
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
     """Writes the shard that it is given, one record at a time."""
 
-    def __init__(self, sinks: Sequence[Any], split: str, baking: Baking | None = None):
-        self._sinks, self._split, self._baking = sinks, split, baking
+    def __init__(self, sinks: Sinks, baking: Baking | None = None):
+        self._sinks, self._baking = sinks, baking
         self._records = Metrics.counter("scenefeed", "records-written")
         self._bytes = Metrics.counter("scenefeed", "record-bytes-written")
 
     def process(
-        self, element: tuple[int, Iterable[Pointers | None]], inits: list[str],
+        self, element: tuple[Key, Iterable[Pointers | None]], inits: Inits,
         features: dict[str, Feature],
     ) -> Iterator[WrittenShard]:  # fmt: skip
-        number, pointers = element
+        (split, number), pointers = element
         try:
             shard = write_shard(
-                self._sinks,
-                inits,
-                self._split,
+                self._sinks[split],
+                inits[split],
+                split,
                 number,
                 [p for p in pointers if p],
                 features,
@@ -249,7 +268,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
             if e.errno not in DISK_ERRORS:
                 raise
             raise JobError(
-                f"shard {number} of {self._split} cannot be written: {e.strerror}: {MAKE_ROOM}"
+                f"shard {number} of {split} cannot be written: {e.strerror}: {MAKE_ROOM}"
             ) from e
         self._records.inc(shard.num_examples)
         self._bytes.inc(shard.num_bytes)
@@ -338,19 +357,30 @@ def _write_index(sink: Any, init: str, attempt: str, lengths: np.ndarray) -> dic
     }
 
 
-def _pre_finalize(
-    _: None, sinks: Sequence[Any], inits: Sequence[str], written: list[WrittenShard]
-) -> None:
-    if written:
-        for sink, init in zip(sinks, inits, strict=True):
-            sink.pre_finalize(init, sorted(s.path for s in written))
+def _pre_finalize(_: bytes, sinks: Sinks, inits: Inits, written: list[WrittenShard]) -> None:
+    for split, init in inits.items():
+        paths = sorted(s.path for s in written if s.split == split)
+        for sink, folder in zip(sinks[split], init, strict=True):
+            if paths:
+                sink.pre_finalize(folder, paths)
 
 
 def _finalize(
-    _: None, sinks: Sequence[Any], inits: Sequence[str], written: list[WrittenShard],
-    cleared: None,
-) -> Iterator[WrittenShard]:  # fmt: skip
+    _: bytes, sinks: Sinks, inits: Inits, written: list[WrittenShard], cleared: None
+) -> Iterator[WrittenShard]:
+    for split, init in inits.items():
+        yield from finalize_split(sinks[split], init, [s for s in written if s.split == split])
+
+
+def finalize_split(
+    sinks: Sequence[Any], inits: Sequence[str], written: Iterable[WrittenShard]
+) -> Iterator[WrittenShard]:
     """Renames a split's shards and their indexes, and checks that all of them arrived whole.
+
+    Args:
+      sinks: Beam's TFRecord sink, and a second one where there are indexes.
+      inits: what each one's ``initialize_write`` gave.
+      written: the shards under their temporary names.
 
     Raises:
       JobError: a file is not where it should be, or has another size.

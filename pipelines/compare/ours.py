@@ -24,7 +24,7 @@ class Ours(Alternative):
 
     def write(self, images: np.ndarray, classes: np.ndarray | None, folder: Path) -> None:
         from ...transforms.assign import Pointers
-        from ...transforms.shards import WriteShards, _finalize, write_shard
+        from ...transforms.shards import finalize_split, sinks_of, write_shard
 
         number = Feature((), "int64", "int", "scalar")
         features = {
@@ -36,7 +36,7 @@ class Ours(Alternative):
         size = self.sample.bytes // self.sample.count
         order = np.random.default_rng(0).permutation(len(images))
         (folder / "records").mkdir()
-        sinks = WriteShards(str(folder / "records/train"), "train", None, "none", None)._sinks
+        sinks = sinks_of(str(folder / "records/train"), "none")
         inits = [sink.initialize_write() for sink in sinks]
         written = []
         for shard, part in enumerate(np.array_split(order, FILES)):
@@ -47,7 +47,7 @@ class Ours(Alternative):
         shards = [
             Shard(str(Path(s.path).relative_to(folder)), s.num_examples, s.num_bytes, s.sha256,
                   s.record_bytes)
-            for s in _finalize(None, sinks, inits, written, None)
+            for s in finalize_split(sinks, inits, written)
         ]  # fmt: skip
         config = {"records": {"compression": "none"}}
         spec = DatasetSpec("sample", features, {"train": Split.of(shards)}, config, "", "compare")

@@ -19,7 +19,13 @@ from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import DeadLetter, JobError
 from scenefeed.transforms.finding import find_scenes
 from scenefeed.transforms.pipeline import DEAD, Plan
-from scenefeed.transforms.shards import WriteShards, WrittenShard, _finalize, _WriteShard
+from scenefeed.transforms.shards import (
+    WriteShards,
+    WrittenShard,
+    _WriteShard,
+    finalize_split,
+    sinks_of,
+)
 from scenefeed.transforms.stagefile import StageWriter
 from tests.conftest import write_raster
 from tests.eager import run_beam
@@ -35,7 +41,7 @@ PLAN = {"train": SplitPlan(3, (ShardRange(0, 3),), {"s": 0})}
 
 @pytest.fixture
 def pointers(tmp_path):
-    """(shard, Pointers) for 20 patches in shards 0 and 2 of 3."""
+    """((split, shard), Pointers) for 20 patches in shards 0 and 2 of 3."""
     writer = StageWriter(tmp_path / "s.h5", {"image": ((4, 4, 1), "uint8")}, 20)
     writer.space(20)["image"][:] = np.arange(20)[:, None, None, None]
     key = np.arange(20)
@@ -50,23 +56,25 @@ def pointers(tmp_path):
         rows = which.astype(np.int32)
         return Pointers("s", path, rows, rows * 2, order[which], {"image": offsets[which]})
 
-    return [(0, some(np.arange(0, 6))), (2, some(np.arange(6, 15))), (2, some(np.arange(15, 20)))]
+    first, last = ("train", 0), ("train", 2)
+    parts = (first, np.arange(6)), (last, np.arange(6, 15)), (last, np.arange(15, 20))
+    return [(key, some(which)) for key, which in parts]
 
 
-def write(elements, prefix, compression="none"):
-    """Runs WriteShards; gives the shards in order."""
+def write(elements, folder, compression="none", plans=PLAN):
+    """Runs WriteShards for three splits; gives the shards in order."""
 
     class Written(beam.PTransform):
         def expand(self, pcoll):
             once = pcoll.pipeline | "Side" >> beam.Create([None])
             features = once | "Features" >> beam.Map(lambda _: FEATURES)
-            plans = once | "Plans" >> beam.Map(lambda _: PLAN)
-            single = beam.pvalue.AsSingleton
+            planned = once | "Plans" >> beam.Map(lambda _: plans)
+            single, splits = beam.pvalue.AsSingleton, ("train", "val", "test")
             return pcoll | WriteShards(
-                str(prefix), "train", single(features), compression, single(plans)
+                str(folder), splits, single(features), compression, single(planned)
             )
 
-    return sorted(run_beam(elements, Written()), key=lambda s: s.number)
+    return sorted(run_beam(elements, Written()), key=lambda s: (s.split, s.number))
 
 
 def images(shard, compression=""):
@@ -80,7 +88,7 @@ def images(shard, compression=""):
 
 
 def test_shards_hold_their_patches_in_order_and_empty_ones_exist(pointers, tmp_path):
-    shards = write(pointers, tmp_path / "train")
+    shards = write(pointers, tmp_path)
     assert [s.num_examples for s in shards] == [6, 0, 14]
     assert [s.path for s in shards] == [
         str(tmp_path / f"train-0000{i}-of-00003.tfrecord") for i in range(3)
@@ -93,9 +101,27 @@ def test_shards_hold_their_patches_in_order_and_empty_ones_exist(pointers, tmp_p
     assert not list(tmp_path.glob("beam-temp*"))
 
 
+def test_splits_are_written_side_by_side(pointers, tmp_path):
+    """One split gets some of the patches, one has a shard without any, and one has no plan."""
+    elements = [(("val", 0) if key == ("train", 0) else key, part) for key, part in pointers]
+    plans = {
+        "train": SplitPlan(3, (ShardRange(0, 3),), {"s": 0}),
+        "val": SplitPlan(2, (ShardRange(0, 2),), {"s": 0}),
+    }
+    shards = write(elements, tmp_path, plans=plans)
+    assert [(s.split, s.number, s.num_examples) for s in shards] == [
+        ("train", 0, 0), ("train", 1, 0), ("train", 2, 14), ("val", 0, 6), ("val", 1, 0),
+    ]  # fmt: skip
+    assert sorted(row for _, row, _ in images(shards[3])) == list(range(6))
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "s.h5") == sorted(
+        f"{s.split}-{s.number:05d}-of-{count:05d}.{kind}"
+        for s in shards for kind in ("tfrecord", "idx") for count in [3 if s.split == "train" else 2]
+    )  # fmt: skip
+
+
 def test_order_of_arrival_does_not_show(pointers, tmp_path):
-    one = write(pointers, tmp_path / "a/train")
-    two = write(pointers[::-1], tmp_path / "b/train")
+    one = write(pointers, tmp_path / "a")
+    two = write(pointers[::-1], tmp_path / "b")
     assert [s.sha256 for s in one] == [s.sha256 for s in two]
     assert [Path(s.index).read_bytes() for s in one] == [Path(s.index).read_bytes() for s in two]
 
@@ -103,7 +129,7 @@ def test_order_of_arrival_does_not_show(pointers, tmp_path):
 def test_gzip_shards_and_their_hash(pointers, tmp_path):
     import hashlib
 
-    shards = write(pointers, tmp_path / "train", "gzip")
+    shards = write(pointers, tmp_path, "gzip")
     for shard in shards:
         content = Path(shard.path).read_bytes()
         assert hashlib.sha256(content).hexdigest() == shard.sha256
@@ -126,7 +152,7 @@ def index_of(shard):
 def test_each_shard_has_its_index(pointers, tmp_path):
     # As a run that broke off leaves them: a longer one must not show through.
     (tmp_path / "train-00000-of-00003.idx").write_text("0 1\n" * 100)
-    shards = write(pointers, tmp_path / "train")
+    shards = write(pointers, tmp_path)
     assert [s.index for s in shards] == [
         str(tmp_path / f"train-0000{i}-of-00003.idx") for i in range(3)
     ]
@@ -141,7 +167,7 @@ def test_each_shard_has_its_index(pointers, tmp_path):
 def test_records_of_different_lengths(pointers, tmp_path):
     _, some = pointers[0]
     some.cols[0] = 1000
-    shards = write(pointers, tmp_path / "train")
+    shards = write(pointers, tmp_path)
     assert [bool(s.record_bytes) for s in shards] == [False, False, True]
     for shard in shards:
         assert Path(shard.index).read_text() == index_of(shard)
@@ -157,10 +183,10 @@ def test_a_rename_that_fails_fails_the_job(tmp_path):
 
     shard = WrittenShard("train", 0, "temporary", 1, 10, "", {})
     with pytest.raises(JobError, match="no bytes arrived of 10"):
-        list(_finalize(None, [Sink()], [""], [shard], None))
+        list(finalize_split([Sink()], [""], [shard]))
     (tmp_path / "train-0").write_bytes(b"123")
     with pytest.raises(JobError, match="3 bytes arrived of 10"):
-        list(_finalize(None, [Sink()], [""], [shard], None))
+        list(finalize_split([Sink()], [""], [shard]))
     # Its index alone is not there.
     (tmp_path / "train-0").write_bytes(bytes(10))
 
@@ -170,26 +196,26 @@ def test_a_rename_that_fails_fails_the_job(tmp_path):
 
     with pytest.raises(JobError, match=r"train-0.idx: no bytes arrived of 5"):
         list(
-            _finalize(
-                None,
+            finalize_split(
                 [Sink(), Indexes()],
                 ["", ""],
                 [WrittenShard("train", 0, "temporary", 1, 10, "", {}, 10, "temporary", 5)],
-                None,
             )
         )
 
 
 def test_a_disk_that_is_full_at_the_index_fails_the_job(pointers, tmp_path):
-    sinks = WriteShards(str(tmp_path / "train"), "train", None, "none", None)._sinks
+    sinks = sinks_of(str(tmp_path / "train"), "none")
     inits = [sink.initialize_write() for sink in sinks]
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     sinks[1].open_writer = full
+    key, part = pointers[0]
+    writing = _WriteShard({"train": sinks}).process((key, [part]), {"train": inits}, FEATURES)
     with pytest.raises(JobError, match="shard 0 of train cannot be written: No space left"):
-        list(_WriteShard(sinks, "train").process((0, [pointers[0][1]]), inits, FEATURES))
+        list(writing)
 
 
 def test_plan_divides_good_scenes_from_dead_letters(tmp_path):
