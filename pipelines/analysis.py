@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..loader.spec import DatasetSpec
+from ..transforms import stagers
 from ..transforms.config import Config
 from ..transforms.errors import ConfigError, JobError, describe
 from ..transforms.planning import features
@@ -59,6 +60,7 @@ class Analysis:
         self._thread: threading.Thread | None = None
         self._found: dict[str, Any] = {}
         self._error: Exception | None = None
+        self._closed = False
 
     def __enter__(self) -> Analysis:
         return self
@@ -68,6 +70,7 @@ class Analysis:
 
     def close(self, failed: bool = False) -> None:
         """Removes the folder; ``failed`` ends what is going on, too."""
+        self._closed = True
         if failed and self._thread is not None:
             analyst.stop()
         self._temporary.cleanup()
@@ -77,7 +80,8 @@ class Analysis:
         return self._spec == other._spec and self._groups == other._groups
 
     def uncounted(self) -> list[StagedScene]:
-        """Scenes whose counts are wanted, and not there."""
+        """Scenes whose counts are wanted, and not there when nobody counts any more."""
+        stagers.wait_counted()
         there = names_in(path_of(self.counting.folder))
         return [self._tokens[t] for t in self._fresh if f"{t}.npz" not in there]
 
@@ -86,13 +90,15 @@ class Analysis:
         return [t for group in self._groups.values() if group.fresh for t in group.tokens]
 
     def begin(self) -> None:
-        """Has it done beside what this process does."""
+        """Has it done beside what this process does, as soon as all scenes are counted."""
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
 
     def _keep(self) -> None:
         try:
-            self._found = self._run()
+            # Else they are counted first, by who asks for the result.
+            if not self.uncounted() and not self._closed:
+                self._found = self._run()
         except Exception as e:  # told to whom the result is for
             self._error = e
 
@@ -102,12 +108,11 @@ class Analysis:
         Raises:
           ConfigError, JobError: it failed.
         """
-        if self._thread is None:
-            return self._run()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._found
+        return self._found or self._run()
 
     def _run(self) -> dict[str, Any]:
         return analyst.ask(
@@ -131,18 +136,14 @@ def begin(_: Any, run: Run, scenes: Sequence[StagedScene], counted: Sequence[Any
     Args:
       run: in this process.
       scenes: all of them.
-      counted: is there when they are counted.
+      counted: is there when they are counted, or will be.
     """
     if not analyst.is_beside():
         return
     with contextlib.suppress(Exception):
         out = path_of(run.out)
-        analysis = Analysis(out, run.config, run.inputs, scenes)
-        if analysis.uncounted():
-            analysis.close()
-        else:
-            analysis.begin()
-            _begun[str(out)] = analysis
+        analysis = _begun[str(out)] = Analysis(out, run.config, run.inputs, scenes)
+        analysis.begin()
 
 
 def analysis_of(out: Path, config: Config, inputs: str, scenes: Sequence[StagedScene]) -> Analysis:

@@ -57,6 +57,7 @@ def write_dataset(
     code = conclude(out, metrics, max_failed)
     if not whole:
         analysis.forget(out)
+        stagers.wait_counted()
         remove(out / results.COUNTS)
         return code
     try:

@@ -32,7 +32,6 @@ from .shards import Key, WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene
 from .statistics.counting import Counting
-from .statistics.scene import keep_counts
 
 DEAD = "dead_letters"
 
@@ -310,7 +309,7 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
 
 @beam.typehints.with_input_types(StagedScene)
 class Count(beam.PTransform):  # type: ignore[misc]
-    """StagedScene in; what each contributes to the statistics goes to a folder.
+    """StagedScene in; what each contributes to the statistics goes to a folder, or will.
 
     Args:
       config: the configuration.
@@ -334,7 +333,7 @@ class _CountScene(OurVersion):
 
     def process(self, scene: StagedScene) -> Iterator[Any]:
         try:
-            keep_counts(scene, self._config, self._counting)
+            stagers.count(scene, self._config, self._counting)
         except Exception:  # whatever it is, records are written without it
             if self._strict:
                 raise

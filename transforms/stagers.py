@@ -6,6 +6,9 @@ threads would take turns: of a small scene nearly all is work under the lock of 
 
 The pipeline's steps ask here for what they need, and wait. What a process fails at they do
 themselves, so that it fails there as it always did, or does not.
+
+For the statistics they count scenes, too: each as soon as it is staged, or, where memory holds all
+of them, when all are staged, beside the writing of records, which alone would not keep all cores busy.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import numpy as np
+
 from .choosing import choose
 from .config import Config
 from .errors import DeadLetter, JobError
@@ -35,6 +40,7 @@ from .statistics.counting import Counting
 from .statistics.scene import keep_counts
 
 _MOST = 16  # processes, each of which takes some hundred MiB
+_HELD = 0.25  # of the memory, by what is staged and not counted yet
 _END_SECONDS = 10  # for processes to remove what they have not finished
 
 
@@ -50,7 +56,7 @@ class Stagers:
       folder: where stage files go. It must be there.
       shared: other datasets may have theirs there too.
       count: how many. The last one begins when the pipeline asks for its first scene.
-      counting: what has scenes counted at once, while the system still holds their pixels, if any.
+      counting: what has scenes counted, while the system still holds their pixels, if any.
       quiet: what they say to standard error is not shown.
     """
 
@@ -58,16 +64,26 @@ class Stagers:
         self, scenes: Sequence[SceneFiles], config: Config, folder: str, shared: bool, count: int,
         counting: Counting | None = None, quiet: bool = False,
     ):  # fmt: skip
-        def stage(planned: PlannedScene, layout: Any) -> StagedScene:
+        def stage(planned: PlannedScene, layout: Any, counted: bool) -> StagedScene:
             ready = fit(planned, layout)
             staged = stage_scene(ready.scene, ready.header, config, folder, shared)
-            if counting and not config.sample.balance:  # which takes all scenes to decide
+            if counted:
                 with contextlib.suppress(Exception):
-                    chosen = choose(staged, config, {}).counts(config)
-                    keep_counts(dataclasses.replace(staged, counts=chosen), config, counting)
+                    keep(staged)
             return staged
 
-        self._functions = {"plan": lambda scene: plan_scene(scene, config), "stage": stage}
+        def keep(staged: StagedScene) -> None:
+            assert counting is not None
+            chosen = choose(staged, config, {}).counts(config)
+            keep_counts(dataclasses.replace(staged, counts=chosen), config, counting)
+
+        self._functions = {
+            "plan": lambda scene: plan_scene(scene, config), "stage": stage, "count": keep,
+        }  # fmt: skip
+        # Not where classes are balanced, which takes all scenes to decide.
+        self._counting = counting is not None and not config.sample.balance
+        self._late = False  # whether when all are staged
+        self._counts: dict[str, Future[Any]] = {}
         self._quiet = quiet
         self._pairs: list[tuple[Any, Connection]] = []
         with contextlib.suppress(OSError):  # there may be no room for so many, or for any
@@ -131,6 +147,15 @@ class Stagers:
             return found  # type: ignore[no-any-return]
         return stage_scene(ready.scene, ready.header, config, folder, shared)
 
+    def count(self, scene: StagedScene) -> bool:
+        """Whether a scene was counted, or will be."""
+        return scene.id in self._counts
+
+    def wait_counted(self) -> None:
+        """Waits until no scene is being counted. All are staged."""
+        for counted in list(self._counts.values()):
+            counted.result()
+
     def _result(self, future: Future[Any]) -> Any:
         found = future.result()
         if self._ended:  # a thread of the runner's that nobody waits for
@@ -150,15 +175,24 @@ class Stagers:
         if all(plans):
             with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
                 layout = agree(planned)
-                found = {p.scene.id: self._put("stage", p, layout) for p in planned}
-        self._left = len(found)
+                self._late = self._counting and _is_held(planned)
+                at_once = self._counting and not self._late
+                self._left = len(planned)
+                found = {p.scene.id: self._put("stage", p, layout, at_once) for p in planned}
         for staged in found.values():
-            staged.add_done_callback(self._was_staged)
+            staged.add_done_callback(self._was_done)
         if not found:
             self._finish()
         self._staged.set_result(found)
 
-    def _was_staged(self, _: Any) -> None:
+    def _count_later(self, staged: StagedScene) -> None:
+        """Puts a scene behind all those that are to be staged."""
+        with self._lock:
+            self._left += 1
+        counted = self._counts[staged.id] = self._put("count", staged)
+        counted.add_done_callback(self._was_done)
+
+    def _was_done(self, _: Any) -> None:
         with self._lock:
             self._left -= 1
             if self._left:
@@ -192,6 +226,8 @@ class Stagers:
                     if not task:
                         break
                     found = connection.recv()
+                    if found and task[0] == "stage" and self._late:
+                        self._count_later(found)
                 finally:
                     future.set_result(found)
         except Exception:  # it ended, or was ended while it sent
@@ -202,6 +238,16 @@ class Stagers:
                 left = [] if self._driven else list(_drained(self._tasks))
             for future in left:
                 future.set_result(None)
+
+
+def _is_held(planned: Sequence[PlannedScene]) -> bool:
+    """Whether memory will hold what is staged until all of it is."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    headers = [p.header for p in planned]
+    pixels = sum(
+        h.where.height * h.where.width * len(h.bands) * np.dtype(h.dtype).itemsize for h in headers
+    )
+    return pixels <= _HELD * memory
 
 
 def _drained(tasks: queue.SimpleQueue[tuple[Future[Any], Any]]) -> Any:
@@ -275,3 +321,16 @@ def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> Sta
     if stagers:
         return stagers.stage(ready, config, folder, shared)
     return stage_scene(ready.scene, ready.header, config, folder, shared)
+
+
+def count(scene: StagedScene, config: Config, counting: Counting) -> None:
+    """As ``keep_counts``; by this command's processes, where there are any, and then later."""
+    stagers = _current
+    if not stagers or not stagers.count(scene):
+        keep_counts(scene, config, counting)
+
+
+def wait_counted() -> None:
+    """Waits for the scenes that this command's processes are still counting."""
+    if stagers := _current:
+        stagers.wait_counted()
