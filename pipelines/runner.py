@@ -51,7 +51,7 @@ def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
 
     DirectRunner gets threads, one a core: of its two ways to use all cores they were the faster,
     since writing records is nearly all in code that releases Python's lock. Scenes are staged by
-    processes of ours where that can be (stagers.py).
+    processes of ours where that can be (pool.py).
 
     Args:
       flags: what the command line holds beside our own flags.

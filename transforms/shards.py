@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,19 +23,18 @@ from apache_beam.io.tfrecordio import WriteToTFRecord, _TFRecordSink
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from ..loader.codec import RecordEncoder
 from ..loader.index import SUFFIX, format_index
 from ..loader.spec import Feature
-from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES, framing
-from .assign import Pointers, SplitPlan, in_order
+from ..loader.tfrecord import framing
+from . import pool
+from .assign import Pointers, SplitPlan
 from .baking import Baking
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
-from .gathering import gather, tensor_bytes
+from .records import Filled, HashingFile, write_records
 from .storage import create_remote, is_remote
 from .storage import sizes as file_sizes
 from .usage import Timer, Usage
 
-BLOCK_BYTES = 256 << 10  # of patches that are gathered, serialized and written at a time
 _COMPRESSIONS = {"none": CompressionTypes.UNCOMPRESSED, "gzip": CompressionTypes.GZIP}
 
 
@@ -64,52 +61,6 @@ class WrittenShard:
     usage: Usage | None = None
 
 
-class _HashingFile:
-    """Counts and hashes the bytes of a file on their way, so that no shard is read again for it.
-
-    Bytes go on in blocks of about 1 MiB: hashing and writing release Python's lock, and doing so
-    for each record would leave a worker waiting for the other's time slice each time.
-    ``mode``, ``tell`` and ``flush`` are what Beam's ``CompressedFile`` asks of a file.
-    """
-
-    mode = "wb"
-    BLOCK = 1 << 20
-
-    def __init__(self, file: Any):
-        self._file, self._sha, self.num_bytes = file, hashlib.sha256(), 0
-        self._parts: list[bytes] = []
-        self._held = 0
-
-    def write(self, *parts: bytes) -> None:
-        self._parts += parts
-        size = sum(map(len, parts))
-        self._held += size
-        self.num_bytes += size
-        if self._held >= self.BLOCK:
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        block = b"".join(self._parts)
-        self._parts, self._held = [], 0
-        self._sha.update(block)
-        self._file.write(block)
-
-    def sha256(self) -> str:
-        """Of all that was written; to be asked after ``close``."""
-        return self._sha.hexdigest()
-
-    def tell(self) -> int:
-        return self.num_bytes
-
-    def flush(self) -> None:
-        self._pass_on()
-        self._file.flush()
-
-    def close(self) -> None:
-        self._pass_on()
-        self._file.close()
-
-
 class _ShardSink(_TFRecordSink):  # type: ignore[misc]
     """Beam's TFRecord sink, with the hash of what reaches the disk."""
 
@@ -125,12 +76,10 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
             FileSystems.set_options(PipelineOptions.from_dictionary(self.options))
 
     def write_record(self, handle: Any, parts: Sequence[bytes]) -> None:
-        """Writes a record that is given in parts. Beam's own joins them twice more, which cost as
-        much as all their checksums."""
-        head, foot = framing(parts)
-        if isinstance(handle, _HashingFile):
-            handle.write(head, *parts, foot)
+        if isinstance(handle, HashingFile):
+            handle.write_record(parts)
         else:
+            head, foot = framing(parts)
             handle.write(b"".join((head, *parts, foot)))
 
     def open(self, temp_path: str) -> Any:
@@ -138,7 +87,7 @@ class _ShardSink(_TFRecordSink):  # type: ignore[misc]
             raw = create_remote(temp_path)
         else:
             raw = FileSystems.create(temp_path, self.mime_type, CompressionTypes.UNCOMPRESSED)
-        hashing = _HashingFile(raw)
+        hashing = HashingFile(raw)
         if self.compression_type == CompressionTypes.UNCOMPRESSED:
             return hashing
         handle = CompressedFile(hashing, self.compression_type)
@@ -292,56 +241,40 @@ def write_shard(
     Raises:
       JobError: a stage file cannot be read.
     """
-    encode = RecordEncoder(features)
-    staged = tensor_bytes(features) | ({"image": baking.num_bytes} if baking else {})
-    sizes: list[int] = []
-    timer = Timer()
     # Another attempt at this shard may be writing still, and what a failed one leaves may appear
     # late: each has a name of its own.
     attempt = f"{number:05d}-{uuid.uuid4().hex}"
-    with timer("write"):
-        writer = sinks[0].open_writer(inits[0], attempt)
-    hashing = getattr(writer.temp_handle, "hashing", writer.temp_handle)
-    with contextlib.ExitStack() as stack:
-        with timer("gather"):
-            patches = stack.enter_context(gather(pointers, staged))
-            ordered = in_order(pointers)
-        # Some patches at a time, few enough to stay in the processor's cache: the clock would cost
-        # more than small patches.
-        count = min(64, max(1, BLOCK_BYTES // max(1, sum(staged.values()))))
-        while block := list(itertools.islice(ordered, count)):
-            with timer("gather"):
-                found = [patches(group, i) for group, i in block]
-            with timer("serialize"):
-                records = [
-                    encode.parts(_values(group, i, tensors, baking))
-                    for (group, i), tensors in zip(block, found, strict=True)
-                ]
-                sizes += [sum(map(len, parts)) for parts in records]
-            with timer("write"):
-                for parts in records:
-                    writer.write(parts)
-    with timer("write"):
-        path = writer.close()
-        lengths = np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
-        indexed = _write_index(sinks[1], inits[1], attempt, lengths) if len(sinks) > 1 else {}
+    path, filled = _fill(sinks[0], inits[0], attempt, pointers, features, baking)
+    indexed: dict[str, Any] = {}
+    if len(sinks) > 1:
+        indexed = _write_index(sinks[1], inits[1], attempt, filled.lengths)
     return WrittenShard(
-        split, number, path, len(sizes), hashing.num_bytes, hashing.sha256(), timer.seconds,
-        cpu_seconds=timer.cpu, usage=Usage.now(), **indexed,
+        split, number, path, len(filled.lengths), filled.num_bytes, filled.sha256, filled.seconds,
+        cpu_seconds=filled.cpu_seconds, usage=filled.usage, **indexed,
     )  # fmt: skip
 
 
-def _values(
-    group: Pointers, i: int, tensors: dict[str, Any], baking: Baking | None
-) -> dict[str, Any]:
-    """A record's features: ``tensors``, which holds their bytes, with the others put in."""
-    if baking:
-        tensors["image"] = baking(tensors["image"])
-    tensors["scene_id"] = group.scene_id
-    tensors["row"], tensors["col"] = int(group.rows[i]), int(group.cols[i])
-    tensors |= group.texts
-    tensors |= {k: v[i].item() for k, v in group.values.items()}
-    return tensors
+def _fill(
+    sink: Any, init: str, attempt: str, pointers: list[Pointers], features: Mapping[str, Feature],
+    baking: Baking | None,
+) -> tuple[str, Filled]:  # fmt: skip
+    """Writes a shard's records under the name that the sink has for them, which is told, too; by
+    this command's processes, where there are any."""
+    plain = sink.compression_type == CompressionTypes.UNCOMPRESSED
+    if pool.is_at_work() and plain and not is_remote(init):
+        path = sink.open_writer(init, attempt).close()
+        if found := pool.fill(path, pointers, features, baking):
+            return path, found
+    timer = Timer()
+    with timer("write"):
+        writer = sink.open_writer(init, attempt)
+    file = getattr(writer.temp_handle, "hashing", writer.temp_handle)
+    lengths = write_records(writer.write, pointers, features, baking, timer)
+    with timer("write"):
+        path = writer.close()
+    return path, Filled(
+        lengths, file.num_bytes, file.sha256(), timer.seconds, timer.cpu, Usage.now()
+    )
 
 
 def _write_index(sink: Any, init: str, attempt: str, lengths: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from scenefeed.transforms import stagers
+from scenefeed.transforms import pool
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from tests.conftest import errors, scenefeed, write_raster
 
@@ -38,10 +38,10 @@ def folder(tmp_path):
 BEGIN = """
 import multiprocessing, os, signal, sys, threading, time
 from pathlib import Path
-from scenefeed.transforms import stagers
+from scenefeed.transforms import pool
 from scenefeed.transforms.config import load_yaml, parse
 from scenefeed.transforms.finding import find_scenes
-from scenefeed.transforms.stagers import Stagers
+from scenefeed.transforms.pool import Pool
 from scenefeed.transforms.planning import agree, fit, plan_scene
 from scenefeed.transforms.staging import stage_scene
 
@@ -110,15 +110,15 @@ def test_the_same_comes_out(folder):
 
 def test_processes_plan_and_stage(folder):
     code = """
-with Stagers(scenes, config, stage, False, 2):
-    assert stagers.are_at_work()
-    plans = [stagers.plan(s, config) for s in scenes]
+with Pool(scenes, config, stage, False, 2):
+    assert pool.is_at_work()
+    plans = [pool.plan(s, config) for s in scenes]
     assert plans == plain
-    staged = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
-assert not stagers.are_at_work()
+    staged = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
+assert not pool.is_at_work()
 assert not any(s.usage.worker.endswith(own) or s.reused for s in staged)
 print(*(s.id for s in staged))
-again = [stagers.stage(ready(plain, i), config, stage, False) for i in range(5)]
+again = [pool.stage(ready(plain, i), config, stage, False) for i in range(5)]
 assert all(s.usage.worker.endswith(own) and s.reused for s in again)
 keys = ("id", "path", "staged", "header", "content", "fingerprint", "stage_bytes", "tallies")
 assert [[getattr(s, k) for k in keys] for s in again] == [
@@ -137,7 +137,7 @@ def slow(scene, *given):
         wait_for(Path("go-on").exists)
     return stage_scene(scene, *given)
 
-stagers.stage_scene = slow
+pool.stage_scene = slow
 """
 )
 
@@ -145,15 +145,15 @@ stagers.stage_scene = slow
 def test_the_last_process_begins_when_the_pipeline_asks(folder):
     """Until then a core is the command's own."""
     code = """
-with Stagers(scenes, config, stage, False, 2):
+with Pool(scenes, config, stage, False, 2):
     wait_for(Path("begun-s0").exists)
     time.sleep(0.5)
     print(sorted(p.name for p in here.glob("begun-*")))
-    plans = [stagers.plan(s, config) for s in scenes]
-    found = [stagers.stage(ready(plans, i), config, stage, False) for i in (4, 3, 2, 1)]
+    plans = [pool.plan(s, config) for s in scenes]
+    found = [pool.stage(ready(plans, i), config, stage, False) for i in (4, 3, 2, 1)]
     assert not Path("stage/s0.h5").exists()
     threading.Timer(0.3, Path("go-on").touch).start()
-    found.append(stagers.stage(ready(plans, 0), config, stage, False))
+    found.append(pool.stage(ready(plans, 0), config, stage, False))
     print(*(s.id for s in found if not s.usage.worker.endswith(own)))
     print(len({s.usage.worker for s in found}))
 """
@@ -163,13 +163,13 @@ with Stagers(scenes, config, stage, False, 2):
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_killed_processes_were_at_is_done_again(folder, count):
     code = """
-with Stagers(scenes, config, stage, False, (count)):
+with Pool(scenes, config, stage, False, (count)):
     wait_for(Path("begun-s0").exists)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    plans = [stagers.plan(s, config) for s in scenes]
+    plans = [pool.plan(s, config) for s in scenes]
     assert plans == plain
-    found = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
 mine = [s.id for s in found if s.usage.worker.endswith(own)]
 assert len(mine) == 5 or (count) > 1
 print(*(s.id for s in found), "s0" in mine)
@@ -186,11 +186,11 @@ def dying(scene, config):
         os.kill(os.getpid(), signal.SIGKILL)
     return plan_scene(scene, config)
 
-stagers.plan_scene = dying
-with Stagers(scenes, config, stage, False, (count)):
-    plans = [stagers.plan(s, config) for s in scenes]
+pool.plan_scene = dying
+with Pool(scenes, config, stage, False, (count)):
+    plans = [pool.plan(s, config) for s in scenes]
     assert plans == plain
-    found = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
 print(*(s.header.dtype for s in found))
 """
     assert run(code.replace("(count)", str(count)), folder) == "int16 int16 int16 int16 int16\n"
@@ -200,8 +200,8 @@ def test_who_waits_when_it_ends_does_nothing(folder):
     code = """
 from scenefeed.transforms.errors import JobError
 
-with Stagers(scenes, config, stage, False, 1) as held:
-    plans = [stagers.plan(s, config) for s in scenes]
+with Pool(scenes, config, stage, False, 1) as held:
+    plans = [pool.plan(s, config) for s in scenes]
 for ask in (lambda: held.plan(scenes[0], config),
             lambda: held.stage(ready(plans, 0), config, stage, False)):
     try:
@@ -220,25 +220,78 @@ def odd(scene, *given):
         object.__setattr__(found, "tallies", lambda: None)
     return found
 
-stagers.stage_scene = odd
-with Stagers(scenes, config, stage, False, 1):
-    plans = [stagers.plan(s, config) for s in scenes]
-    found = [stagers.stage(ready(plans, i), config, stage, False) for i in range(5)]
+pool.stage_scene = odd
+with Pool(scenes, config, stage, False, 1):
+    plans = [pool.plan(s, config) for s in scenes]
+    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
 print({s.usage.worker.endswith(own) for s in found})
 """
     assert run(code, folder) == "{True}\n"
 
 
-def test_processes_end_when_all_is_staged(folder):
-    code = """
-with Stagers(scenes, config, stage, False, 2):
-    plans = [stagers.plan(s, config) for s in scenes]
-    for i in range(5):
-        stagers.stage(ready(plans, i), config, stage, False)
-    wait_for(lambda: not multiprocessing.active_children())
-    print("ended")
+# What a shard of all training patches is filled with.
+SHARD = """
+from scenefeed.transforms import records
+from scenefeed.transforms.assign import assign_scene, plan_shards
+from scenefeed.transforms.choosing import choose
+from scenefeed.transforms.planning import features, record_bytes
+from scenefeed.transforms.stagefile import read_contents
+
+def shard(staged):
+    layout = agree(plain)
+    found = features(layout, config)
+    counts = {s.id: choose(s, config, {}).counts(config) for s in staged}
+    shards = plan_shards(counts, record_bytes(layout, config), config)
+    parts = []
+    for s in staged:
+        held = read_contents(s.path, found)
+        choice = choose(s, config, {}, held)
+        parts += [p for split, _, p in assign_scene(s, choice, shards, held, config)
+                  if split == "train"]
+    return parts, found, None
 """
-    assert run(code, folder) == "ended\n"
+
+
+def test_shards_are_filled_there_with_the_same_bytes(folder):
+    code = """
+with Pool(scenes, config, stage, False, 2):
+    plans = [pool.plan(s, config) for s in scenes]
+    given = shard([pool.stage(ready(plans, i), config, stage, False) for i in range(5)])
+    found = pool.fill("found", *given)
+    assert pool.fill("no/such/folder", *given) is None
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
+    assert pool.fill("found", *given) is None
+mine = records.fill("expected", *given)
+assert Path("found").read_bytes() == Path("expected").read_bytes()
+assert list(found.lengths) == list(mine.lengths) and len(mine.lengths) > 10
+assert (found.num_bytes, found.sha256) == (mine.num_bytes, mine.sha256)
+assert not found.usage.worker.endswith(own)
+assert pool.fill("found", *given) is None
+print("same")
+"""
+    assert run(code, folder, begin=BEGIN + SHARD) == "same\n"
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_scenes_are_counted_there(folder, share):
+    """At once, or behind all that are staged."""
+    code = """
+from scenefeed.transforms.statistics.counting import Counting
+
+pool._HELD = (share)
+os.makedirs("counts")
+counting = Counting("counts", "salt")
+with Pool(scenes, config, stage, False, 2, counting) as held:
+    plans = [pool.plan(s, config) for s in scenes]
+    staged = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    pool.wait_counted()
+    there = sorted(os.listdir("counts"))
+    late = [held.count(s) for s in staged]
+print(len(there), all(x.endswith(".npz") for x in there), *late)
+"""
+    late = " ".join([str(bool(share))] * 5)
+    assert run(code.replace("(share)", str(share)), folder) == f"5 True {late}\n"
 
 
 def test_what_fails_there_fails_in_the_pipeline(folder):
@@ -246,12 +299,12 @@ def test_what_fails_there_fails_in_the_pipeline(folder):
 def broken(*given):
     raise MemoryError(os.getpid())
 
-stagers.stage_scene = broken
-with Stagers(scenes, config, stage, False, 2):
-    plans = [stagers.plan(s, config) for s in scenes]
+pool.stage_scene = broken
+with Pool(scenes, config, stage, False, 2):
+    plans = [pool.plan(s, config) for s in scenes]
     for i in range(5):
         try:
-            stagers.stage(ready(plans, i), config, stage, False)
+            pool.stage(ready(plans, i), config, stage, False)
         except MemoryError as e:
             print(e.args == (os.getpid(),))
 """
@@ -275,7 +328,7 @@ def import_beam():
     (fail)
 
 StageWriter.commit, lean.import_beam = commit, import_beam
-stagers.how_many = lambda scenes: 2
+pool.how_many = lambda scenes: 2
 code = cli.main(["convert", "--config", "config.yaml", "--output", "out"])
 print([str(p) for p in here.glob("out/**/*") if p.is_file()])
 sys.exit(code)
@@ -291,7 +344,7 @@ def test_nothing_half_is_left_of_a_command_that_ends(folder, fail, code):
 
 def test_processes_end_with_a_command_that_is_killed(folder):
     code = """
-with Stagers(scenes, config, stage, False, 2):
+with Pool(scenes, config, stage, False, 2):
     wait_for(Path("begun-s0").exists)
     print(*(p.pid for p in multiprocessing.active_children()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -320,8 +373,8 @@ def test_where_there_is_none(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr("threading.active_count", lambda: 1)
     monkeypatch.setattr("sys.modules", {k: v for k, v in sys.modules.items() if k != "apache_beam"})
-    assert [stagers.how_many(scenes(n)) for n in (0, 1, 2, 9)] == [0, 1, 2, 4]
-    assert stagers.how_many(scenes(2, "s3://bucket/a.tif")) == 0
+    assert [pool.how_many(scenes(n)) for n in (0, 1, 2, 9)] == [0, 4, 4, 4]
+    assert pool.how_many(scenes(2, "s3://bucket/a.tif")) == 0
     for name, value in (
         ("threading.active_count", lambda: 2),
         ("sys.platform", "darwin"),
@@ -330,4 +383,4 @@ def test_where_there_is_none(monkeypatch):
     ):
         with monkeypatch.context() as other:
             other.setattr(name, value)
-            assert stagers.how_many(scenes(3)) == 0
+            assert pool.how_many(scenes(3)) == 0

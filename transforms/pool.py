@@ -1,14 +1,15 @@
-"""Processes that plan and stage scenes, on this machine.
+"""Processes of the command's own, which do a conversion's work on one machine.
 
 They are forked from the command before it imports Beam, and begin at once: to import Beam and to
-build the pipeline is seconds of one core, while the others would wait. They stage to the end, since
-threads would take turns: of a small scene nearly all is work under the lock of Python or of HDF5.
+build the pipeline is seconds of one core, while the others would wait. They go on to the end, since
+threads would take turns: much of a shard, and nearly all of a small scene, is work under the lock of
+Python or of HDF5.
 
 The pipeline's steps ask here for what they need, and wait. What a process fails at they do
 themselves, so that it fails there as it always did, or does not.
 
-For the statistics they count scenes, too: each as soon as it is staged, or, where memory holds all
-of them, when all are staged, beside the writing of records, which alone would not keep all cores busy.
+For the statistics scenes are counted here, too: each as soon as it is staged, or, where memory holds
+all of them, when all are staged.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from typing import Any
 
 import numpy as np
 
+from . import records
 from .choosing import choose
 from .config import Config
 from .errors import DeadLetter, JobError
 from .planning import PlannedScene, agree, fit, plan_scene
+from .records import Filled
 from .scenes import SceneFiles
 from .staging import StagedScene, stage_scene
 from .statistics.counting import Counting
@@ -44,7 +47,7 @@ _HELD = 0.25  # of the memory, by what is staged and not counted yet
 _END_SECONDS = 10  # for processes to remove what they have not finished
 
 
-class Stagers:
+class Pool:
     """The processes; a context, at whose end they end too.
 
     Each has a pipe and a thread of its own, and shares no lock with another: one that is killed
@@ -79,6 +82,7 @@ class Stagers:
 
         self._functions = {
             "plan": lambda scene: plan_scene(scene, config), "stage": stage, "count": keep,
+            "fill": records.fill,
         }  # fmt: skip
         # Not where classes are balanced, which takes all scenes to decide.
         self._counting = counting is not None and not config.sample.balance
@@ -111,7 +115,7 @@ class Stagers:
         there.close()
         return process, here
 
-    def __enter__(self) -> Stagers:
+    def __enter__(self) -> Pool:
         global _current
         _current = self
         for thread in self._threads:
@@ -130,7 +134,8 @@ class Stagers:
         for process, _connection in self._pairs:
             process.join(max(0.0, end - time.monotonic()))
             process.kill()
-        self._finish()
+        for _ in self._pairs:
+            self._put()
         for thread in self._threads:
             thread.join(_END_SECONDS)
 
@@ -156,6 +161,10 @@ class Stagers:
         for counted in list(self._counts.values()):
             counted.result()
 
+    def fill(self, *shard: Any) -> Filled | None:
+        """As ``records.fill``; None where the process failed."""
+        return self._result(self._put("fill", *shard))  # type: ignore[no-any-return]
+
     def _result(self, future: Future[Any]) -> Any:
         found = future.result()
         if self._ended:  # a thread of the runner's that nobody waits for
@@ -177,32 +186,8 @@ class Stagers:
                 layout = agree(planned)
                 self._late = self._counting and _is_held(planned)
                 at_once = self._counting and not self._late
-                self._left = len(planned)
                 found = {p.scene.id: self._put("stage", p, layout, at_once) for p in planned}
-        for staged in found.values():
-            staged.add_done_callback(self._was_done)
-        if not found:
-            self._finish()
         self._staged.set_result(found)
-
-    def _count_later(self, staged: StagedScene) -> None:
-        """Puts a scene behind all those that are to be staged."""
-        with self._lock:
-            self._left += 1
-        counted = self._counts[staged.id] = self._put("count", staged)
-        counted.add_done_callback(self._was_done)
-
-    def _was_done(self, _: Any) -> None:
-        with self._lock:
-            self._left -= 1
-            if self._left:
-                return
-        self._finish()
-
-    def _finish(self) -> None:
-        """Lets the processes end: what they hold is wanted while records are written."""
-        for _ in self._pairs:
-            self._put()
 
     def _put(self, *task: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -227,7 +212,8 @@ class Stagers:
                         break
                     found = connection.recv()
                     if found and task[0] == "stage" and self._late:
-                        self._count_later(found)
+                        # Behind all that are to be staged.
+                        self._counts[found.id] = self._put("count", found)
                 finally:
                     future.set_result(found)
         except Exception:  # it ended, or was ended while it sent
@@ -287,11 +273,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-_current: Stagers | None = None
+_current: Pool | None = None
 
 
 def how_many(scenes: Sequence[SceneFiles]) -> int:
-    """How many processes a conversion can have now, as many as cores or scenes; 0 for none.
+    """How many processes a conversion can have now, as many as cores; 0 for none.
 
     Not where Beam is imported already, nor beside threads, of which a forked process would hold
     the locks for ever. What is remote is left to the pipeline: connections cannot be forked.
@@ -301,36 +287,42 @@ def how_many(scenes: Sequence[SceneFiles]) -> int:
     if not safe or "apache_beam" in sys.modules or any(s.remote for s in usable):
         return 0
     cores = len(os.sched_getaffinity(0))
-    return min(len(usable), cores, _MOST) if cores > 1 else 0
+    return min(cores, _MOST) if cores > 1 and usable else 0
 
 
-def are_at_work() -> bool:
-    """Whether processes of this command may be writing stage files."""
+def is_at_work() -> bool:
+    """Whether this command has processes, which may be writing files."""
     return _current is not None
 
 
 def plan(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
     """As ``plan_scene``; by this command's processes, where there are any."""
-    stagers = _current  # which another thread may end
-    return stagers.plan(scene, config) if stagers else plan_scene(scene, config)
+    pool = _current  # which another thread may end
+    return pool.plan(scene, config) if pool else plan_scene(scene, config)
 
 
 def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
     """As ``stage_scene``; by this command's processes, where there are any."""
-    stagers = _current
-    if stagers:
-        return stagers.stage(ready, config, folder, shared)
+    pool = _current
+    if pool:
+        return pool.stage(ready, config, folder, shared)
     return stage_scene(ready.scene, ready.header, config, folder, shared)
 
 
 def count(scene: StagedScene, config: Config, counting: Counting) -> None:
     """As ``keep_counts``; by this command's processes, where there are any, and then later."""
-    stagers = _current
-    if not stagers or not stagers.count(scene):
+    pool = _current
+    if not pool or not pool.count(scene):
         keep_counts(scene, config, counting)
+
+
+def fill(*shard: Any) -> Filled | None:
+    """As ``records.fill``, by this command's processes; None where there are none, or they fail."""
+    pool = _current
+    return pool.fill(*shard) if pool else None
 
 
 def wait_counted() -> None:
     """Waits for the scenes that this command's processes are still counting."""
-    if stagers := _current:
-        stagers.wait_counted()
+    if pool := _current:
+        pool.wait_counted()
