@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..loader.spec import DatasetSpec
-from ..transforms import pool
+from ..transforms import processes
 from ..transforms.config import Config
 from ..transforms.errors import ConfigError, JobError, describe
 from ..transforms.planning import features
@@ -81,7 +81,7 @@ class Analysis:
 
     def uncounted(self) -> list[StagedScene]:
         """Scenes whose counts are wanted, and not there when nobody counts any more."""
-        pool.wait_counted()
+        processes.wait_counted()
         there = names_in(path_of(self.counting.folder))
         return [self._tokens[t] for t in self._fresh if f"{t}.npz" not in there]
 

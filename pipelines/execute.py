@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..transforms import pool
+from ..transforms import processes
 from ..transforms.baking import Baking
 from ..transforms.staging import columns
 from ..transforms.storage import path_of, remove
@@ -57,7 +57,7 @@ def write_dataset(
     code = conclude(out, metrics, max_failed)
     if not whole:
         analysis.forget(out)
-        pool.wait_counted()
+        processes.wait_counted()
         remove(out / results.COUNTS)
         return code
     try:
@@ -75,7 +75,7 @@ def write_dataset(
 
 def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, Any]:
     forget(path_of(job.out))
-    results.begin(job, alone=not pool.is_at_work())
+    results.begin(job, alone=not processes.are_at_work())
     try:
         with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
             runner.run(build, options)

@@ -49,9 +49,8 @@ class _Options(PipelineOptions):  # type: ignore[misc]
 def pipeline_options(flags: Sequence[str], output: str = "") -> PipelineOptions:
     """Beam's options from the flags that are not ours.
 
-    DirectRunner gets threads, one a core: of its two ways to use all cores they were the faster,
-    since writing records is nearly all in code that releases Python's lock. Scenes are staged by
-    processes of ours where that can be (pool.py).
+    DirectRunner gets threads, one a core: of its two ways to use all cores they were the faster, and
+    where that can be they only wait for processes of ours (transforms/processes.py).
 
     Args:
       flags: what the command line holds beside our own flags.

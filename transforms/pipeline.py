@@ -19,7 +19,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
-from . import pool
+from . import processes
 from .assign import Pointers, SplitPlan, assign_scene, plan_shards
 from .baking import Baking
 from .choosing import Rates, choose, count_classes, rates_of
@@ -114,7 +114,7 @@ class _PlanScene(OurVersion):
         self._dead = Metrics.counter("scenefeed", "scenes-failed")
 
     def process(self, scene: SceneFiles) -> Iterator[Any]:
-        result = pool.plan(scene, self._config)
+        result = processes.plan(scene, self._config)
         if isinstance(result, DeadLetter):
             self._dead.inc()
             yield TaggedOutput(DEAD, result)
@@ -159,7 +159,7 @@ class _StageScene(beam.DoFn):  # type: ignore[misc]
     def process(self, planned: PlannedScene, layout: SceneHeader) -> Iterator[Any]:
         try:
             ready = fit(planned, layout)
-            staged = pool.stage(ready, self._config, self._folder, self._shared)
+            staged = processes.stage(ready, self._config, self._folder, self._shared)
         except Exception as e:
             error = as_scene_error(e, "stage", planned.scene.files[0])
             self._dead.inc()
@@ -333,7 +333,7 @@ class _CountScene(OurVersion):
 
     def process(self, scene: StagedScene) -> Iterator[Any]:
         try:
-            pool.count(scene, self._config, self._counting)
+            processes.count(scene, self._config, self._counting)
         except Exception:  # whatever it is, records are written without it
             if self._strict:
                 raise

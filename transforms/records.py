@@ -1,6 +1,6 @@
 """A shard's records: patches gathered from stage files, serialized, and handed on.
 
-Without Beam, so that processes do it that were forked before Beam is imported (``pool``).
+Without Beam, so that processes do it that were forked before Beam is imported (``processes``).
 """
 
 from __future__ import annotations

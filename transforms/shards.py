@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from ..loader.index import SUFFIX, format_index
 from ..loader.spec import Feature
 from ..loader.tfrecord import framing
-from . import pool
+from . import processes
 from .assign import Pointers, SplitPlan
 from .baking import Baking
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
@@ -261,9 +261,9 @@ def _fill(
     """Writes a shard's records under the name that the sink has for them, which is told, too; by
     this command's processes, where there are any."""
     plain = sink.compression_type == CompressionTypes.UNCOMPRESSED
-    if pool.is_at_work() and plain and not is_remote(init):
+    if processes.are_at_work() and plain and not is_remote(init):
         path = sink.open_writer(init, attempt).close()
-        if found := pool.fill(path, pointers, features, baking):
+        if found := processes.fill(path, pointers, features, baking):
             return path, found
     timer = Timer()
     with timer("write"):

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, rest: list[str], started: float) -> int:
         from ..dry_run import dry_run
 
         return dry_run(config, scenes, out, args.json, args.max_failed)
-    with contextlib.nullcontext() if rest or whole else _pool(job, scenes, not args.verbose):
+    with contextlib.nullcontext() if rest or whole else _processes(job, scenes, not args.verbose):
         _import_beam(rest)
         options = options or _options(rest, args.shared_disk, job, scenes)
         return _convert(args, job, scenes, options, whole)
@@ -112,9 +112,9 @@ def _import_beam(flags: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _pool(job: Run, scenes: Sequence[SceneFiles], quiet: bool) -> Iterator[None]:
+def _processes(job: Run, scenes: Sequence[SceneFiles], quiet: bool) -> Iterator[None]:
     """Processes that begin to stage beside Beam's import, where that can be."""
-    from ...transforms.pool import Pool, how_many
+    from ...transforms.processes import Processes, how_many
     from ...transforms.storage import is_remote, path_of, remove
     from .. import results
     from ..grouping import counting_of
@@ -131,7 +131,7 @@ def _pool(job: Run, scenes: Sequence[SceneFiles], quiet: bool) -> Iterator[None]
     results.begin(job)
     shared = bool(job.stage_dir)
     try:
-        with Pool(scenes, config, job.stage, shared, count, counting, quiet):
+        with Processes(scenes, config, job.stage, shared, count, counting, quiet):
             yield
     except BaseException:
         with contextlib.suppress(Exception):  # why it ended is what counts

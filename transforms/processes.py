@@ -47,7 +47,7 @@ _HELD = 0.25  # of the memory, by what is staged and not counted yet
 _END_SECONDS = 10  # for processes to remove what they have not finished
 
 
-class Pool:
+class Processes:
     """The processes; a context, at whose end they end too.
 
     Each has a pipe and a thread of its own, and shares no lock with another: one that is killed
@@ -115,7 +115,7 @@ class Pool:
         there.close()
         return process, here
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Processes:
         global _current
         _current = self
         for thread in self._threads:
@@ -273,7 +273,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-_current: Pool | None = None
+_current: Processes | None = None
 
 
 def how_many(scenes: Sequence[SceneFiles]) -> int:
@@ -290,39 +290,39 @@ def how_many(scenes: Sequence[SceneFiles]) -> int:
     return min(cores, _MOST) if cores > 1 and usable else 0
 
 
-def is_at_work() -> bool:
+def are_at_work() -> bool:
     """Whether this command has processes, which may be writing files."""
     return _current is not None
 
 
 def plan(scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
     """As ``plan_scene``; by this command's processes, where there are any."""
-    pool = _current  # which another thread may end
-    return pool.plan(scene, config) if pool else plan_scene(scene, config)
+    ours = _current  # which another thread may end
+    return ours.plan(scene, config) if ours else plan_scene(scene, config)
 
 
 def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> StagedScene:
     """As ``stage_scene``; by this command's processes, where there are any."""
-    pool = _current
-    if pool:
-        return pool.stage(ready, config, folder, shared)
+    ours = _current
+    if ours:
+        return ours.stage(ready, config, folder, shared)
     return stage_scene(ready.scene, ready.header, config, folder, shared)
 
 
 def count(scene: StagedScene, config: Config, counting: Counting) -> None:
     """As ``keep_counts``; by this command's processes, where there are any, and then later."""
-    pool = _current
-    if not pool or not pool.count(scene):
+    ours = _current
+    if not ours or not ours.count(scene):
         keep_counts(scene, config, counting)
 
 
 def fill(*shard: Any) -> Filled | None:
     """As ``records.fill``, by this command's processes; None where there are none, or they fail."""
-    pool = _current
-    return pool.fill(*shard) if pool else None
+    ours = _current
+    return ours.fill(*shard) if ours else None
 
 
 def wait_counted() -> None:
     """Waits for the scenes that this command's processes are still counting."""
-    if pool := _current:
-        pool.wait_counted()
+    if ours := _current:
+        ours.wait_counted()

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from scenefeed.transforms import pool
+from scenefeed.transforms import processes
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from tests.conftest import errors, scenefeed, write_raster
 
@@ -38,10 +38,10 @@ def folder(tmp_path):
 BEGIN = """
 import multiprocessing, os, signal, sys, threading, time
 from pathlib import Path
-from scenefeed.transforms import pool
+from scenefeed.transforms import processes
 from scenefeed.transforms.config import load_yaml, parse
 from scenefeed.transforms.finding import find_scenes
-from scenefeed.transforms.pool import Pool
+from scenefeed.transforms.processes import Processes
 from scenefeed.transforms.planning import agree, fit, plan_scene
 from scenefeed.transforms.staging import stage_scene
 
@@ -110,15 +110,15 @@ def test_the_same_comes_out(folder):
 
 def test_processes_plan_and_stage(folder):
     code = """
-with Pool(scenes, config, stage, False, 2):
-    assert pool.is_at_work()
-    plans = [pool.plan(s, config) for s in scenes]
+with Processes(scenes, config, stage, False, 2):
+    assert processes.are_at_work()
+    plans = [processes.plan(s, config) for s in scenes]
     assert plans == plain
-    staged = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
-assert not pool.is_at_work()
+    staged = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
+assert not processes.are_at_work()
 assert not any(s.usage.worker.endswith(own) or s.reused for s in staged)
 print(*(s.id for s in staged))
-again = [pool.stage(ready(plain, i), config, stage, False) for i in range(5)]
+again = [processes.stage(ready(plain, i), config, stage, False) for i in range(5)]
 assert all(s.usage.worker.endswith(own) and s.reused for s in again)
 keys = ("id", "path", "staged", "header", "content", "fingerprint", "stage_bytes", "tallies")
 assert [[getattr(s, k) for k in keys] for s in again] == [
@@ -137,7 +137,7 @@ def slow(scene, *given):
         wait_for(Path("go-on").exists)
     return stage_scene(scene, *given)
 
-pool.stage_scene = slow
+processes.stage_scene = slow
 """
 )
 
@@ -145,15 +145,15 @@ pool.stage_scene = slow
 def test_the_last_process_begins_when_the_pipeline_asks(folder):
     """Until then a core is the command's own."""
     code = """
-with Pool(scenes, config, stage, False, 2):
+with Processes(scenes, config, stage, False, 2):
     wait_for(Path("begun-s0").exists)
     time.sleep(0.5)
     print(sorted(p.name for p in here.glob("begun-*")))
-    plans = [pool.plan(s, config) for s in scenes]
-    found = [pool.stage(ready(plans, i), config, stage, False) for i in (4, 3, 2, 1)]
+    plans = [processes.plan(s, config) for s in scenes]
+    found = [processes.stage(ready(plans, i), config, stage, False) for i in (4, 3, 2, 1)]
     assert not Path("stage/s0.h5").exists()
     threading.Timer(0.3, Path("go-on").touch).start()
-    found.append(pool.stage(ready(plans, 0), config, stage, False))
+    found.append(processes.stage(ready(plans, 0), config, stage, False))
     print(*(s.id for s in found if not s.usage.worker.endswith(own)))
     print(len({s.usage.worker for s in found}))
 """
@@ -163,13 +163,13 @@ with Pool(scenes, config, stage, False, 2):
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_killed_processes_were_at_is_done_again(folder, count):
     code = """
-with Pool(scenes, config, stage, False, (count)):
+with Processes(scenes, config, stage, False, (count)):
     wait_for(Path("begun-s0").exists)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    plans = [pool.plan(s, config) for s in scenes]
+    plans = [processes.plan(s, config) for s in scenes]
     assert plans == plain
-    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    found = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
 mine = [s.id for s in found if s.usage.worker.endswith(own)]
 assert len(mine) == 5 or (count) > 1
 print(*(s.id for s in found), "s0" in mine)
@@ -186,11 +186,11 @@ def dying(scene, config):
         os.kill(os.getpid(), signal.SIGKILL)
     return plan_scene(scene, config)
 
-pool.plan_scene = dying
-with Pool(scenes, config, stage, False, (count)):
-    plans = [pool.plan(s, config) for s in scenes]
+processes.plan_scene = dying
+with Processes(scenes, config, stage, False, (count)):
+    plans = [processes.plan(s, config) for s in scenes]
     assert plans == plain
-    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    found = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
 print(*(s.header.dtype for s in found))
 """
     assert run(code.replace("(count)", str(count)), folder) == "int16 int16 int16 int16 int16\n"
@@ -200,8 +200,8 @@ def test_who_waits_when_it_ends_does_nothing(folder):
     code = """
 from scenefeed.transforms.errors import JobError
 
-with Pool(scenes, config, stage, False, 1) as held:
-    plans = [pool.plan(s, config) for s in scenes]
+with Processes(scenes, config, stage, False, 1) as held:
+    plans = [processes.plan(s, config) for s in scenes]
 for ask in (lambda: held.plan(scenes[0], config),
             lambda: held.stage(ready(plans, 0), config, stage, False)):
     try:
@@ -220,10 +220,10 @@ def odd(scene, *given):
         object.__setattr__(found, "tallies", lambda: None)
     return found
 
-pool.stage_scene = odd
-with Pool(scenes, config, stage, False, 1):
-    plans = [pool.plan(s, config) for s in scenes]
-    found = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
+processes.stage_scene = odd
+with Processes(scenes, config, stage, False, 1):
+    plans = [processes.plan(s, config) for s in scenes]
+    found = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
 print({s.usage.worker.endswith(own) for s in found})
 """
     assert run(code, folder) == "{True}\n"
@@ -254,20 +254,20 @@ def shard(staged):
 
 def test_shards_are_filled_there_with_the_same_bytes(folder):
     code = """
-with Pool(scenes, config, stage, False, 2):
-    plans = [pool.plan(s, config) for s in scenes]
-    given = shard([pool.stage(ready(plans, i), config, stage, False) for i in range(5)])
-    found = pool.fill("found", *given)
-    assert pool.fill("no/such/folder", *given) is None
+with Processes(scenes, config, stage, False, 2):
+    plans = [processes.plan(s, config) for s in scenes]
+    given = shard([processes.stage(ready(plans, i), config, stage, False) for i in range(5)])
+    found = processes.fill("found", *given)
+    assert processes.fill("no/such/folder", *given) is None
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    assert pool.fill("found", *given) is None
+    assert processes.fill("found", *given) is None
 mine = records.fill("expected", *given)
 assert Path("found").read_bytes() == Path("expected").read_bytes()
 assert list(found.lengths) == list(mine.lengths) and len(mine.lengths) > 10
 assert (found.num_bytes, found.sha256) == (mine.num_bytes, mine.sha256)
 assert not found.usage.worker.endswith(own)
-assert pool.fill("found", *given) is None
+assert processes.fill("found", *given) is None
 print("same")
 """
     assert run(code, folder, begin=BEGIN + SHARD) == "same\n"
@@ -279,13 +279,13 @@ def test_scenes_are_counted_there(folder, share):
     code = """
 from scenefeed.transforms.statistics.counting import Counting
 
-pool._HELD = (share)
+processes._HELD = (share)
 os.makedirs("counts")
 counting = Counting("counts", "salt")
-with Pool(scenes, config, stage, False, 2, counting) as held:
-    plans = [pool.plan(s, config) for s in scenes]
-    staged = [pool.stage(ready(plans, i), config, stage, False) for i in range(5)]
-    pool.wait_counted()
+with Processes(scenes, config, stage, False, 2, counting) as held:
+    plans = [processes.plan(s, config) for s in scenes]
+    staged = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    processes.wait_counted()
     there = sorted(os.listdir("counts"))
     late = [held.count(s) for s in staged]
 print(len(there), all(x.endswith(".npz") for x in there), *late)
@@ -299,12 +299,12 @@ def test_what_fails_there_fails_in_the_pipeline(folder):
 def broken(*given):
     raise MemoryError(os.getpid())
 
-pool.stage_scene = broken
-with Pool(scenes, config, stage, False, 2):
-    plans = [pool.plan(s, config) for s in scenes]
+processes.stage_scene = broken
+with Processes(scenes, config, stage, False, 2):
+    plans = [processes.plan(s, config) for s in scenes]
     for i in range(5):
         try:
-            pool.stage(ready(plans, i), config, stage, False)
+            processes.stage(ready(plans, i), config, stage, False)
         except MemoryError as e:
             print(e.args == (os.getpid(),))
 """
@@ -328,7 +328,7 @@ def import_beam():
     (fail)
 
 StageWriter.commit, lean.import_beam = commit, import_beam
-pool.how_many = lambda scenes: 2
+processes.how_many = lambda scenes: 2
 code = cli.main(["convert", "--config", "config.yaml", "--output", "out"])
 print([str(p) for p in here.glob("out/**/*") if p.is_file()])
 sys.exit(code)
@@ -344,7 +344,7 @@ def test_nothing_half_is_left_of_a_command_that_ends(folder, fail, code):
 
 def test_processes_end_with_a_command_that_is_killed(folder):
     code = """
-with Pool(scenes, config, stage, False, 2):
+with Processes(scenes, config, stage, False, 2):
     wait_for(Path("begun-s0").exists)
     print(*(p.pid for p in multiprocessing.active_children()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -373,8 +373,8 @@ def test_where_there_is_none(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr("threading.active_count", lambda: 1)
     monkeypatch.setattr("sys.modules", {k: v for k, v in sys.modules.items() if k != "apache_beam"})
-    assert [pool.how_many(scenes(n)) for n in (0, 1, 2, 9)] == [0, 4, 4, 4]
-    assert pool.how_many(scenes(2, "s3://bucket/a.tif")) == 0
+    assert [processes.how_many(scenes(n)) for n in (0, 1, 2, 9)] == [0, 4, 4, 4]
+    assert processes.how_many(scenes(2, "s3://bucket/a.tif")) == 0
     for name, value in (
         ("threading.active_count", lambda: 2),
         ("sys.platform", "darwin"),
@@ -383,4 +383,4 @@ def test_where_there_is_none(monkeypatch):
     ):
         with monkeypatch.context() as other:
             other.setattr(name, value)
-            assert pool.how_many(scenes(3)) == 0
+            assert processes.how_many(scenes(3)) == 0
