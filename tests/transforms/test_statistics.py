@@ -116,12 +116,15 @@ def test_any_order_and_grouping_gives_the_same_bits(kept, monkeypatch):
     assert float(one.bands[0].squares / squares) == pytest.approx(1, rel=1e-13)
 
 
-@pytest.mark.parametrize("pixels", [4096, 256, 100])
-def test_a_sample_tells_quantiles_and_nothing_else(pixels):
+@pytest.mark.parametrize(
+    ("pixels", "one_of", "is_sampled"),
+    [(4096, 4, True), (256, 4, True), (100, 4, False), (4096, 16, True), (256, 16, False)],
+)
+def test_a_sample_tells_quantiles_and_nothing_else(pixels, one_of, is_sampled):
     rng = np.random.default_rng(2)
-    values = rng.gamma(2, 1, (200_000 // pixels, pixels, 2)).astype(np.float32)
+    values = rng.gamma(2, 1, (50_000 * one_of // pixels, pixels, 2)).astype(np.float32)
     bad = rng.random(values.shape) < 0.2
-    sampled, whole = Tally("float32", 2, sampled=True), Tally("float32", 2)
+    sampled, whole = Tally("float32", 2, sampled=one_of), Tally("float32", 2)
     for tally in (sampled, whole):
         tally.add(values)
         tally.add(values[:3], bad[:3])
@@ -133,23 +136,34 @@ def test_a_sample_tells_quantiles_and_nothing_else(pixels):
         assert some.counts.sum() == some.count == all_.counted
         shares = (0.01, 0.25, 0.5, 0.75, 0.99)
         expected = all_.quantiles(shares, "float32")
-        if pixels % 256:
+        if not is_sampled:
             assert some.counted == all_.counted
             assert some.quantiles(shares, "float32") == expected
         else:
             partly = (~bad[:3]).sum() / 2
-            assert some.counted == pytest.approx(values.size / 8 + partly, abs=pixels)
+            assert some.counted == pytest.approx(values.size / 2 / one_of + partly, abs=pixels)
             assert some.quantiles(shares, "float32") == pytest.approx(expected, rel=0.05)
 
 
-def test_a_sample_has_columns_of_all_kinds():
+@pytest.mark.parametrize("one_of", [4, 16])
+def test_a_sample_has_columns_of_all_kinds(one_of):
     patch = np.tile(np.arange(64, dtype=np.float32), 64)[None, :, None]  # a value a column
-    tally = Tally("float32", 1, sampled=True)
+    tally = Tally("float32", 1, sampled=one_of)
     tally.add(patch)
     (numbers,) = tally.numbers()
     assert (numbers.counts == 64).all()
     assert len(numbers.codes) == 64
-    assert numbers.counted == 1024
+    assert numbers.counted == 4096 / one_of
+
+
+def test_a_patch_of_more_values_than_are_counted_at_once():
+    values = np.random.default_rng(4).integers(0, 300, (2, 700_000, 1)).astype(np.int16)
+    tally = Tally("int16", 1)
+    tally.add(values)
+    (numbers,) = tally.numbers()
+    codes, counts = np.unique(values, return_counts=True)
+    assert (list(numbers.codes), list(numbers.counts)) == (list(codes), list(counts))
+    assert numbers.counted == numbers.count == values.size
 
 
 @pytest.mark.parametrize("invalid", [0.0, 0.3])

@@ -13,7 +13,7 @@ from ..staging import StagedScene
 from ..storage import join, path_of
 
 # To be raised when scenes are counted otherwise than before.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)

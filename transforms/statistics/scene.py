@@ -22,8 +22,8 @@ from .tally import Tally
 
 # So many values or fewer next to each other are counted faster one at a time.
 _FEW = 8
-# Of a scene with so many pixels a quarter is counted by buckets.
-_MANY = 1 << 22
+# Of a scene with so many pixels one of four is counted by buckets, or one of sixteen.
+_MANY = ((1 << 24, 16), (1 << 22, 4))
 
 
 def training_split(config: Config) -> str:
@@ -61,9 +61,10 @@ def count_scene(scene: StagedScene, config: Config) -> Partial:
 
 def _count(scene: StagedScene, chosen: np.ndarray, pixels: int) -> Partial:
     labels = labels_of(scene.header)
-    # Quantiles of millions of values in buckets are told well enough by a quarter of them.
-    many = len(chosen) * pixels >= _MANY and np.dtype(scene.header.dtype).itemsize > 2
-    images = Tally(scene.header.dtype, len(scene.header.bands), sampled=many)
+    # Quantiles of millions of values in buckets are told well enough by a million of them.
+    wide = np.dtype(scene.header.dtype).itemsize > 2
+    some = next((n for most, n in _MANY if wide and len(chosen) * pixels >= most), 1)
+    images = Tally(scene.header.dtype, len(scene.header.bands), sampled=some)
     invalid = read_columns(scene.path, ["invalid"])["invalid"][chosen]
     fill = read_fill(scene.path)
     done = 0

@@ -17,7 +17,9 @@ from .numbers import BUCKETS, Numbers, buckets_of, codes_of
 
 # So many values are summed at a time, that they stay in the processor's cache in float64; and so
 # many are counted, that a table of all buckets is little beside them.
-_SUMMED, _COUNTED = 1 << 17, 1 << 20
+_SUMMED, _COUNTED = 1 << 17, 1 << 18
+# So many pixels behind each other are of a sample.
+_RUN = 16
 # Where the squares are so many times those about the mean, these are not told by a difference.
 _NEAR = 1e4
 # So many patches' sums are kept before they are added up.
@@ -30,20 +32,19 @@ class Tally:
     Args:
       dtype: of the values.
       bands: how many there are.
-      sampled: of patches without invalid values, count a quarter of the pixels by buckets: each in
-        place of four. Sums, least and most are of all.
+      sampled: of patches without invalid values, count one of so many pixels by buckets, in place
+        of them all. Sums, least and most are of all.
     """
 
-    def __init__(self, dtype: str, bands: int, sampled: bool = False):
+    def __init__(self, dtype: str, bands: int, sampled: int = 1):
         self._dtype, self._bands, self._sampled = dtype, bands, sampled
-        size = 256 if np.dtype(dtype).itemsize == 1 else BUCKETS
-        self._table = np.zeros((bands, size), np.int64)
+        self._whole, self._sample = _Table(dtype, bands), _Table(dtype, bands)
         self._sums: list[np.ndarray] = []
         self._kept = 0
         # Of each band: count, sum and sum of squares, as Python's integers and fractions.
         self._exact = np.full((bands, 3), Fraction(0), object)
         self._least, self._most = np.full(bands, np.inf), np.full(bands, -np.inf)
-        self._invalid, self._counted = np.zeros((2, bands), np.int64)
+        self._invalid = np.zeros(bands, np.int64)
         self._memory: dict[str, np.ndarray] = {}
 
     def add(self, values: np.ndarray, bad: np.ndarray | None = None) -> None:
@@ -53,31 +54,22 @@ class Tally:
           values: (patches, pixels, bands).
           bad: which values do not count, bool, the same shape; None for none of them.
         """
-        some = 4 if self._is_sampled(values, bad) else 1
-        for part, gone in _strips(values, bad, some * _COUNTED):
-            self._count(part, gone)
+        self._count(values, bad)
         for part, gone in _strips(values, bad, _SUMMED):
             self._add_sums(part, gone)
 
     def _count(self, values: np.ndarray, bad: np.ndarray | None) -> None:
         """Counts values by buckets."""
-        weight = 1
-        if self._is_sampled(values, bad):
-            values, weight = _quarter(values), 4
-        buckets = buckets_of(np.ascontiguousarray(values))
+        table, some = self._whole, self._sampled
+        if some > 1 and bad is None and not values.shape[1] % (_RUN * some**2):
+            table, values = self._sample, _sample(values, some)
+        buckets = buckets_of(values)
         for band in range(self._bands):
             found = buckets[..., band]
             if bad is not None:
                 self._invalid[band] += np.count_nonzero(bad[..., band])
                 found = found[~bad[..., band]]
-            places = self._lent("places", found.shape, np.intp)  # bincount's own dtype
-            np.copyto(places, found)
-            found = np.bincount(places.ravel(), minlength=self._table.shape[1])
-            self._table[band] += weight * found
-            self._counted[band] += places.size
-
-    def _is_sampled(self, values: np.ndarray, bad: np.ndarray | None) -> bool:
-        return self._sampled and bad is None and not values.shape[1] % 256
+            table.add(band, found)
 
     def _lent(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Memory that the next strip uses again: its first touch costs more than a sum."""
@@ -122,8 +114,7 @@ class Tally:
         if not count:
             return
         self._invalid[band] -= count
-        self._table[band, buckets_of(np.array([value]))[0]] += count
-        self._counted[band] += count
+        self._whole.repeat(band, buckets_of(np.array([value]))[0], count)
         sums = np.zeros((1, 3, self._bands))
         sums[0, 0, band], sums[0, 1, band] = count, float(value)
         self._keep(sums)
@@ -175,22 +166,69 @@ class Tally:
         if least == most:  # no rounding in what has no spread
             total = Fraction(least) * count
             squares = Fraction(least) * total
-        (buckets,) = np.nonzero(self._table[band])
+        all_, some = self._whole.counts(band), self._sample.counts(band)
+        table = all_ + self._sampled * some
+        (buckets,) = np.nonzero(table)
         codes = codes_of(buckets, self._dtype)
         order = np.argsort(codes)
         return Numbers(
             count, invalid, total, squares, least, most,
-            codes[order], self._table[band][buckets][order], int(self._counted[band]),
+            codes[order], table[buckets][order], int(all_.sum() + some.sum()),
         )  # fmt: skip
 
 
-def _quarter(values: np.ndarray) -> np.ndarray:
-    """A quarter of each patch's pixels (n, pixels, bands): in each quarter of the patch another
-    sixteen of every 64 that lie one behind the other, which are copied at once."""
+class _Table:
+    """How often each bucket is there, by band. Values wait until there are many: each time a whole
+    table is added."""
+
+    def __init__(self, dtype: str, bands: int):
+        size = np.dtype(dtype).itemsize
+        self._counts = np.zeros((bands, 256 if size == 1 else BUCKETS), np.int64)
+        self._dtype = np.uint8 if size == 1 else np.uint16
+        self._waiting: dict[int, np.ndarray] = {}
+        self._filled = [0] * bands
+        self._places = np.empty(0, np.intp)  # bincount's own dtype
+
+    def add(self, band: int, buckets: np.ndarray) -> None:
+        if buckets.size > _COUNTED:
+            flat = buckets.ravel()
+            for start in range(0, len(flat), _COUNTED):
+                self.add(band, flat[start : start + _COUNTED])
+            return
+        if self._filled[band] + buckets.size > _COUNTED:
+            self._count(band)
+        if band not in self._waiting:
+            self._waiting[band] = np.empty(_COUNTED, self._dtype)
+        first = self._filled[band]
+        self._filled[band] += buckets.size
+        room = self._waiting[band][first : self._filled[band]]
+        np.copyto(room.reshape(buckets.shape), buckets)
+
+    def repeat(self, band: int, bucket: int, count: int) -> None:
+        """Adds one value that is there so often."""
+        self._counts[band, bucket] += count
+
+    def counts(self, band: int) -> np.ndarray:
+        self._count(band)
+        counts: np.ndarray = self._counts[band]
+        return counts
+
+    def _count(self, band: int) -> None:
+        held = self._waiting.get(band, self._places)[: self._filled[band]]
+        if len(self._places) < len(held):
+            self._places = np.empty(_COUNTED, np.intp)
+        places = self._places[: len(held)]
+        np.copyto(places, held)
+        self._counts[band] += np.bincount(places, minlength=self._counts.shape[1])
+        self._filled[band] = 0
+
+
+def _sample(values: np.ndarray, some: int) -> np.ndarray:
+    """One of so many pixels of each patch (n, pixels, bands), a view (n, some, k, 16, bands): in each
+    of so many parts of the patch another run of those that lie one behind the other."""
     patches, pixels, bands = values.shape
-    runs = values.reshape(patches, 4, pixels // 256, 4, 16 * bands)
-    parts = [runs[:, i, :, i].reshape(patches, pixels // 16, bands) for i in range(4)]
-    return np.concatenate(parts, axis=1)
+    runs = values.reshape(patches, some, pixels // (_RUN * some**2), some, _RUN, bands)
+    return np.moveaxis(runs.diagonal(axis1=1, axis2=3), -1, 1)
 
 
 def _strips(
