@@ -43,7 +43,7 @@ def is_beside() -> bool:
 
 def stop() -> None:
     """Ends the process; who waits for its answer gets an error."""
-    for process, _ in _started.values():
+    for process, _ in list(_started.values()):
         process.kill()
     _started.clear()
 

@@ -80,8 +80,8 @@ def _execute(job: Run, options: Any, build: Pipeline, scenes: int) -> dict[str, 
         with progress(job, scenes), silence_told(job, cluster.where_to_look(options)):
             runner.run(build, options)
     except BaseException:
-        analysis.forget(path_of(job.out))
         with contextlib.suppress(Exception):  # why the job failed is what counts
+            analysis.forget(path_of(job.out))
             results.remove_temporaries(job)
             remove(path_of(job.out) / results.COUNTS)
         raise

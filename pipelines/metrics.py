@@ -117,7 +117,7 @@ def _conversion(
 
 def _staging(run: Run, fresh: list[StagedScene], phases: Mapping[str, float]) -> float:
     """Seconds that staging took of all workers: what processes did of it beside the start was done
-    by fewer of them than there are. With statistics, they counted in between."""
+    by fewer of them than there are. With statistics, they may have counted in between."""
     workers = {u.worker for u in _usages(fresh)}
     if run.counting or not run.is_here or workers <= {Usage.now().worker}:
         return phases["stage"]
@@ -131,6 +131,8 @@ def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float
     one is staged, ``write`` from the first shard's beginning to the last one's end, and ``other``,
     which like ``start`` does not grow with pixels. With statistics, ``count`` is between ``stage``
     and ``write``."""
+    from ..transforms import processes  # which is much to import
+
     ends = [[(x.usage.at - sum(x.seconds.values()), x.usage.at) for x in part if x.usage]
             for part in (fresh, shards)]  # fmt: skip
     stage, write = (max(e for _, e in p) - min(b for b, _ in p) if p else 0.0 for p in ends)
@@ -139,7 +141,8 @@ def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float
     found = {"start": start, "stage": stage}
     if run.counting and all(ends):
         staged, first = max(e for _, e in ends[0]), min(b for b, _ in ends[1])
-        found["count"] = max(0.0, first - staged)
+        # Processes may have done both before the pipeline had begun.
+        found["count"] = max(0.0, first - max(staged, processes.asked_at()))
     found["write"] = write
     found["other"] = max(0.0, wall - sum(found.values()))
     return {name: round(seconds, 3) for name, seconds in found.items()}
@@ -179,8 +182,8 @@ def _worker_bytes(fresh: list[StagedScene], spec: DatasetSpec) -> dict[str, int]
 
 def _peak_memory(run: Run, done: Done) -> int:
     """The most memory that was held, in bytes: on this machine by all processes, those of Beam each
-    counted as the largest, and what those that stage share with the command for each of them; on a
-    cluster by one worker."""
+    counted as the largest, and what our own share with the command for each of them; on a cluster by
+    one worker."""
     now = Usage.now()
     peaks: dict[str, int] = {}
     for used in (*_usages(done), now):

@@ -132,7 +132,7 @@ def begin(run: Run, alone: bool = True) -> None:
 
     Args:
       run: what is to be run.
-      alone: nothing is being staged yet, so that what has temporary names is left over.
+      alone: no process of ours is at work, so that what has temporary names is left over.
     """
     out = path_of(run.out)
     for folder in (out, out / RECORDS, path_of(run.stage)):

@@ -32,6 +32,7 @@ from .shards import Key, WriteShards, WrittenShard
 from .stagefile import read_contents
 from .staging import StagedScene
 from .statistics.counting import Counting
+from .statistics.scene import keep_counts
 
 DEAD = "dead_letters"
 
@@ -59,7 +60,7 @@ class Given(beam.PTransform):  # type: ignore[misc]
 
 
 class Spread(beam.PTransform):  # type: ignore[misc]
-    """PlannedScenes or StagedScenes, handed out to workers anew.
+    """PlannedScenes, StagedScenes or shards (all have an id), handed out to workers anew.
 
     Beam's ``Reshuffle`` draws its keys by chance. A runner that computes again what a lost worker
     held (Spark) then draws others, and elements come twice or not at all: seen with an executor
@@ -333,7 +334,8 @@ class _CountScene(OurVersion):
 
     def process(self, scene: StagedScene) -> Iterator[Any]:
         try:
-            processes.count(scene, self._config, self._counting)
+            count = keep_counts if self._strict else processes.count
+            count(scene, self._config, self._counting)
         except Exception:  # whatever it is, records are written without it
             if self._strict:
                 raise

@@ -29,21 +29,20 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import numpy as np
-
 from . import records
 from .choosing import choose
 from .config import Config
 from .errors import DeadLetter, JobError
-from .planning import PlannedScene, agree, fit, plan_scene
+from .planning import PlannedScene, agree, fit, plan_scene, record_bytes
 from .records import Filled
 from .scenes import SceneFiles
 from .staging import StagedScene, stage_scene
 from .statistics.counting import Counting
 from .statistics.scene import keep_counts
+from .usage import memory
 
 _MOST = 16  # processes, each of which takes some hundred MiB
-_HELD = 0.25  # of the memory, by what is staged and not counted yet
+_HELD = 0.25  # of the memory, by all that is staged, where it is counted last
 _END_SECONDS = 10  # for processes to remove what they have not finished
 
 
@@ -75,10 +74,11 @@ class Processes:
                     keep(staged)
             return staged
 
-        def keep(staged: StagedScene) -> None:
+        def keep(staged: StagedScene) -> bool:
             assert counting is not None
             chosen = choose(staged, config, {}).counts(config)
             keep_counts(dataclasses.replace(staged, counts=chosen), config, counting)
+            return True
 
         self._functions = {
             "plan": lambda scene: plan_scene(scene, config), "stage": stage, "count": keep,
@@ -88,7 +88,7 @@ class Processes:
         self._counting = counting is not None and not config.sample.balance
         self._late = False  # whether when all are staged
         self._counts: dict[str, Future[Any]] = {}
-        self._quiet = quiet
+        self._config, self._quiet = config, quiet
         self._pairs: list[tuple[Any, Connection]] = []
         with contextlib.suppress(OSError):  # there may be no room for so many, or for any
             for _ in range(count):
@@ -100,7 +100,7 @@ class Processes:
         ]
         self._driven, self._lock = len(self._pairs), threading.Lock()
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Any]] = queue.SimpleQueue()
-        self._asked, self._ended = threading.Event(), False
+        self._asked, self._ended, self.asked_at = threading.Event(), False, 0.0
         self._plans = {scene.id: self._put("plan", scene) for scene in scenes}
         self._staged: Future[dict[str, Future[Any]]] = Future()
         self._left = len(self._plans)
@@ -141,6 +141,7 @@ class Processes:
 
     def plan(self, scene: SceneFiles, config: Config) -> PlannedScene | DeadLetter:
         """As ``plan_scene``."""
+        self.asked_at = self.asked_at or time.time()
         self._asked.set()
         return self._result(self._plans[scene.id]) or plan_scene(scene, config)
 
@@ -152,9 +153,10 @@ class Processes:
             return found  # type: ignore[no-any-return]
         return stage_scene(ready.scene, ready.header, config, folder, shared)
 
-    def count(self, scene: StagedScene) -> bool:
-        """Whether a scene was counted, or will be."""
-        return scene.id in self._counts
+    def is_counted(self, scene: StagedScene) -> bool:
+        """Whether a scene was counted, or may be."""
+        counted = self._counts.get(scene.id)
+        return counted is not None and (not counted.done() or bool(counted.result()))
 
     def wait_counted(self) -> None:
         """Waits until no scene is being counted. All are staged."""
@@ -167,7 +169,9 @@ class Processes:
 
     def _result(self, future: Future[Any]) -> Any:
         found = future.result()
-        if self._ended:  # a thread of the runner's that nobody waits for
+        if self._ended:
+            if threading.current_thread() is not threading.main_thread():
+                threading.Event().wait()  # the runner's, which nobody waits for: it would say why
             raise JobError("the conversion has ended")
         return found
 
@@ -184,7 +188,9 @@ class Processes:
         if all(plans):
             with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
                 layout = agree(planned)
-                self._late = self._counting and _is_held(planned)
+                size = record_bytes(layout, self._config) if layout else 0
+                patches = sum(p.header.grid(self._config).count for p in planned)
+                self._late = self._counting and patches * size <= _HELD * memory()
                 at_once = self._counting and not self._late
                 found = {p.scene.id: self._put("stage", p, layout, at_once) for p in planned}
         self._staged.set_result(found)
@@ -207,7 +213,12 @@ class Processes:
                 future, task = self._tasks.get()
                 found = None
                 try:
-                    connection.send(task)
+                    try:
+                        connection.send(task)
+                    except OSError:
+                        raise
+                    except Exception:  # it cannot be pickled, which the pipeline then meets
+                        continue
                     if not task:
                         break
                     found = connection.recv()
@@ -224,16 +235,6 @@ class Processes:
                 left = [] if self._driven else list(_drained(self._tasks))
             for future in left:
                 future.set_result(None)
-
-
-def _is_held(planned: Sequence[PlannedScene]) -> bool:
-    """Whether memory will hold what is staged until all of it is."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    headers = [p.header for p in planned]
-    pixels = sum(
-        h.where.height * h.where.width * len(h.bands) * np.dtype(h.dtype).itemsize for h in headers
-    )
-    return pixels <= _HELD * memory
 
 
 def _drained(tasks: queue.SimpleQueue[tuple[Future[Any], Any]]) -> Any:
@@ -312,7 +313,7 @@ def stage(ready: PlannedScene, config: Config, folder: str, shared: bool) -> Sta
 def count(scene: StagedScene, config: Config, counting: Counting) -> None:
     """As ``keep_counts``; by this command's processes, where there are any, and then later."""
     ours = _current
-    if not ours or not ours.count(scene):
+    if not ours or not ours.is_counted(scene):
         keep_counts(scene, config, counting)
 
 
@@ -320,6 +321,12 @@ def fill(*shard: Any) -> Filled | None:
     """As ``records.fill``, by this command's processes; None where there are none, or they fail."""
     ours = _current
     return ours.fill(*shard) if ours else None
+
+
+def asked_at() -> float:
+    """When the pipeline asked for its first scene, in seconds since the epoch; else 0."""
+    ours = _current
+    return ours.asked_at if ours else 0.0
 
 
 def wait_counted() -> None:

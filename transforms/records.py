@@ -159,7 +159,7 @@ def fill(
     """Writes a shard's records into a local file. Arguments and errors as ``write_records``."""
     timer = Timer()
     with timer("write"):
-        file = HashingFile(open(path, "wb", buffering=0))  # noqa: SIM115
+        file = HashingFile(open(path, "wb"))  # noqa: SIM115
     try:
         lengths = write_records(file.write_record, pointers, features, baking, timer)
     finally:

@@ -2,8 +2,9 @@
 
 ``WriteToTFRecord`` names shards by bundle, in whatever order bundles come. Here a shard is a key:
 its pointers are grouped, one worker owns it, and drives the sink's own protocol (initialize,
-write under a temporary name, rename) with the shard's number as the writer's name. An uncompressed
-shard's index is a file of a second such sink.
+write under a temporary name, rename) with the shard's number in the writer's name. An uncompressed
+shard's index is a file of a second such sink. On one machine the file that a writer has made is
+filled by one of the command's processes.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _every_shard(_: bytes, plans: Mapping[str, SplitPlan]) -> Iterator[tuple[Key
 
 
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
-    """Writes the shard that it is given, one record at a time."""
+    """Writes the shard that it is given."""
 
     def __init__(self, sinks: Sinks, baking: Baking | None = None):
         self._sinks, self._baking = sinks, baking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -11,8 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _STATUS = "/proc/self/status"  # proc_pid_status(5)
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # docs.kernel.org/admin-guide/cgroup-v2.html
 _HELD = re.compile(rb"^(VmHWM|VmRSS):\s*(\d+) kB", re.M)
 
 
@@ -57,6 +60,14 @@ class Usage:
         held, peak = _memory()
         worker = f"{socket.gethostname()}:{os.getpid()}"
         return cls(worker, time.time(), held, peak, time.process_time())
+
+
+def memory() -> int:
+    """Bytes of memory that there are: the machine's, or what a container may use of them."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit
+        there = min(there, int(_LIMIT.read_text()))
+    return there
 
 
 def _memory() -> tuple[int, int]:

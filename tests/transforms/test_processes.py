@@ -1,4 +1,4 @@
-"""Scenes staged by processes: the same comes out, and nothing is left behind.
+"""What the command's own processes do: the same comes out, and nothing is left behind.
 
 Processes are forked before Beam is imported, so that all of it runs in fresh Pythons."""
 
@@ -287,11 +287,55 @@ with Processes(scenes, config, stage, False, 2, counting) as held:
     staged = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
     processes.wait_counted()
     there = sorted(os.listdir("counts"))
-    late = [held.count(s) for s in staged]
+    late = [held.is_counted(s) for s in staged]
 print(len(there), all(x.endswith(".npz") for x in there), *late)
 """
     late = " ".join([str(bool(share))] * 5)
     assert run(code.replace("(share)", str(share)), folder) == f"5 True {late}\n"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_was_not_counted_there_is_counted_by_the_pipeline(folder, strict):
+    code = """
+from scenefeed.transforms.statistics.counting import Counting
+
+def failing(scene, config, counting):
+    os.kill(os.getpid(), signal.SIGKILL) if scene.id == "s1" else keep(scene, config, counting)
+
+keep, processes.keep_counts = processes.keep_counts, failing
+os.makedirs("counts")
+counting = Counting("counts", "salt")
+with Processes(scenes, config, stage, False, 2, counting) as held:
+    plans = [processes.plan(s, config) for s in scenes]
+    staged = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
+    processes.wait_counted()
+    print(len(os.listdir("counts")), *(held.is_counted(s) for s in staged))
+    processes.keep_counts = keep
+    from scenefeed.transforms.pipeline import _CountScene
+    chosen = [processes.choose(s, config, {}).counts(config) for s in staged]
+    for s, counts in zip(staged, chosen):
+        s = processes.dataclasses.replace(s, counts=counts)
+        list(_CountScene(config, counting, strict=(strict)).process(s))
+    print(len(os.listdir("counts")))
+"""
+    told = run(code.replace("(strict)", str(strict)), folder)
+    assert told == "4 True False True True True\n5\n"
+
+
+def test_a_disk_that_is_full_in_the_last_block(folder):
+    code = """
+import resource
+staged = [stage_scene(s, ready(plain, i).header, config, stage, False)
+          for i, s in enumerate(scenes)]
+given = shard(staged)
+size = records.fill("whole", *given).num_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (size - 10, size - 10))
+try:
+    records.fill("cut", *given)
+except OSError as e:
+    print(e.strerror)
+"""
+    assert run(code, folder, begin=BEGIN + SHARD) == "File too large\n"
 
 
 def test_what_fails_there_fails_in_the_pipeline(folder):
