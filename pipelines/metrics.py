@@ -14,6 +14,7 @@ from ..loader.spec import DatasetSpec
 from ..transforms.usage import Usage
 from .growth import growth
 
+# transforms.processes is imported where it is asked: verify takes names of files from here.
 if TYPE_CHECKING:
     from ..transforms.errors import DeadLetter
     from ..transforms.shards import WrittenShard
@@ -131,7 +132,7 @@ def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float
     one is staged, ``write`` from the first shard's beginning to the last one's end, and ``other``,
     which like ``start`` does not grow with pixels. With statistics, ``count`` is between ``stage``
     and ``write``."""
-    from ..transforms import processes  # which is much to import
+    from ..transforms import processes
 
     ends = [[(x.usage.at - sum(x.seconds.values()), x.usage.at) for x in part if x.usage]
             for part in (fresh, shards)]  # fmt: skip
@@ -150,7 +151,10 @@ def _phases(run: Run, fresh: Done, shards: Done, wall: float) -> dict[str, float
 
 def _cpu(done: Done) -> float:
     """Seconds of processor that all workers' processes have used, start-up and Beam included."""
-    used = {u.worker: u.cpu for u in sorted(_usages(done), key=lambda u: u.cpu)}
+    from ..transforms import processes
+
+    held = [*_usages(done), *processes.usages()]
+    used = {u.worker: u.cpu for u in sorted(held, key=lambda u: u.cpu)}
     now = Usage.now()
     return round(sum((used | {now.worker: now.cpu}).values()), 3)
 
@@ -184,9 +188,11 @@ def _peak_memory(run: Run, done: Done) -> int:
     """The most memory that was held, in bytes: on this machine by all processes, those of Beam each
     counted as the largest, and what our own share with the command for each of them; on a cluster by
     one worker."""
+    from ..transforms import processes
+
     now = Usage.now()
     peaks: dict[str, int] = {}
-    for used in (*_usages(done), now):
+    for used in (*_usages(done), *processes.usages(), now):
         peaks[used.worker] = max(used.peak, peaks.get(used.worker, 0))
     if run.is_here:
         return sum(peaks.values())

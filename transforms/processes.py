@@ -39,7 +39,7 @@ from .scenes import SceneFiles
 from .staging import StagedScene, stage_scene
 from .statistics.counting import Counting
 from .statistics.scene import keep_counts
-from .usage import memory
+from .usage import Usage, memory
 
 _MOST = 16  # processes, each of which takes some hundred MiB
 _HELD = 0.25  # of the memory, by all that is staged, where it is counted last
@@ -152,6 +152,14 @@ class Processes:
         if found and found.header == ready.header:
             return found  # type: ignore[no-any-return]
         return stage_scene(ready.scene, ready.header, config, folder, shared)
+
+    def usages(self) -> list[Usage]:
+        """What each process has used until now, also one that had nothing to do."""
+        found = []
+        for process, _connection in self._pairs:
+            with contextlib.suppress(OSError, KeyError):  # it was killed
+                found.append(Usage.of(process.pid))
+        return found
 
     def is_counted(self, scene: StagedScene) -> bool:
         """Whether a scene was counted, or may be."""
@@ -327,6 +335,12 @@ def asked_at() -> float:
     """When the pipeline asked for its first scene, in seconds since the epoch; else 0."""
     ours = _current
     return ours.asked_at if ours else 0.0
+
+
+def usages() -> list[Usage]:
+    """What each of this command's processes has used until now, if it has any."""
+    ours = _current
+    return ours.usages() if ours else []
 
 
 def wait_counted() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_STATUS = "/proc/self/status"  # proc_pid_status(5)
+_PROC = "/proc/{}/{}"  # proc_pid_status(5), proc_pid_stat(5)
 _LIMIT = Path("/sys/fs/cgroup/memory.max")  # docs.kernel.org/admin-guide/cgroup-v2.html
 _HELD = re.compile(rb"^(VmHWM|VmRSS):\s*(\d+) kB", re.M)
 
@@ -57,9 +57,21 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage:
-        held, peak = _memory()
+        held, peak = _memory("self")
         worker = f"{socket.gethostname()}:{os.getpid()}"
         return cls(worker, time.time(), held, peak, time.process_time())
+
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        """Of another process, on Linux.
+
+        Raises:
+          OSError: there is none.
+        """
+        with open(_PROC.format(pid, "stat")) as file:
+            fields = file.read().rpartition(")")[2].split()
+        cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cls(f"{socket.gethostname()}:{pid}", time.time(), *_memory(pid), cpu)
 
 
 def memory() -> int:
@@ -70,14 +82,16 @@ def memory() -> int:
     return there
 
 
-def _memory() -> tuple[int, int]:
-    """Bytes that this process holds, and the most that it held. Where the system does not tell the
-    first (macOS, gVisor), the second stands for both."""
+def _memory(pid: int | str) -> tuple[int, int]:
+    """Bytes that a process holds, and the most that it held. Where the system does not tell the
+    first of this one (macOS, gVisor), the second stands for both."""
     try:
-        with open(_STATUS, "rb") as file:
+        with open(_PROC.format(pid, "status"), "rb") as file:
             held = {k: int(kib) * 1024 for k, kib in _HELD.findall(file.read())}
         return held[b"VmRSS"], held[b"VmHWM"]
     except (OSError, KeyError):
+        if pid != "self":
+            raise
         # This counts what the process was before exec, too.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

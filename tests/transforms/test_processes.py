@@ -115,7 +115,10 @@ with Processes(scenes, config, stage, False, 2):
     plans = [processes.plan(s, config) for s in scenes]
     assert plans == plain
     staged = [processes.stage(ready(plans, i), config, stage, False) for i in range(5)]
-assert not processes.are_at_work()
+    used = processes.usages()
+    assert {u.worker for u in used} >= {s.usage.worker for s in staged} and len(used) == 2
+    assert all(u.peak >= u.rss > 1 << 20 and u.cpu > 0 for u in used)
+assert not processes.are_at_work() and not processes.usages()
 assert not any(s.usage.worker.endswith(own) or s.reused for s in staged)
 print(*(s.id for s in staged))
 again = [processes.stage(ready(plain, i), config, stage, False) for i in range(5)]

@@ -15,7 +15,7 @@ def test_memory_where_the_system_tells_less(said, tmp_path, monkeypatch):
     assert 1 << 20 < whole.rss <= whole.peak
     if said:
         (tmp_path / "status").write_text(said)
-    monkeypatch.setattr(usage, "_STATUS", str(tmp_path / "status"))
+    monkeypatch.setattr(usage, "_PROC", str(tmp_path / "{1}"))
     found = Usage.now()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert found.rss == found.peak
