@@ -36,6 +36,7 @@ Runs = dict[str, list[dict[str, Any]]]
 def timed(command: list[str]) -> dict[str, Any]:
     """Seconds (on the clock, user, system) and peak MiB of a whole process, what it says in JSON,
     and the share of the machine that others had meanwhile."""
+    os.sync()  # else this one waits while the disk takes what the one before wrote
     with watching() as seen, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
