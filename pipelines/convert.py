@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -58,17 +59,19 @@ def _write_and_finish(
 ) -> None:  # fmt: skip
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, letters = chosen.main, (*dead, chosen[DEAD]) | "DeadLetters" >> beam.Flatten()
+    # Nobody else asks where patches lie.
+    scenes = staged | "Told" >> beam.Map(dataclasses.replace, contents=None)
     if run.counting:
         counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
         if run.is_here:
             _ = (
                 pipeline
                 | "OnceCounted" >> beam.Impulse()
-                | "Analyze" >> beam.Map(analysis.begin, run, AsList(staged), AsList(counted))
+                | "Analyze" >> beam.Map(analysis.begin, run, AsList(scenes), AsList(counted))
             )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     layout = AsSingleton(layout, default_value=None)
-    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(staged), AsList(letters))
+    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(scenes), AsList(letters))
     _ = pipeline | "Once" >> beam.Impulse() | "Finish" >> finish
 
 

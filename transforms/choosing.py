@@ -68,10 +68,7 @@ def choose(
       SceneError: what the split goes by is not known of this scene.
       JobError: the stage file cannot be read.
     """
-    if found is None:
-        rows, cols = read_columns(scene.path, ["row", "col"]).values()
-    else:
-        rows, cols = found.rows, found.cols
+    rows, cols = _corners(scene, found)
     splits = splits_of(config, scene.id, scene.header, rows, cols)
     classes = _classes(scene, config) if config.sample.balance else None
     keep = selected(
@@ -81,16 +78,22 @@ def choose(
     return Choice(rows, cols, np.where(keep, splits, -1))
 
 
+def _corners(scene: StagedScene, found: Contents | None = None) -> tuple[np.ndarray, np.ndarray]:
+    if found := found or scene.contents:
+        return found.rows, found.cols
+    rows, cols = read_columns(scene.path, ["row", "col"]).values()
+    return rows, cols
+
+
 def count_classes(scene: StagedScene, config: Config) -> dict[str, dict[int, int]]:
     """Patches by split and class, before balancing; empty where nothing is balanced."""
     if not config.sample.balance:
         return {}
-    keys = read_columns(scene.path, ["row", "col"])
-    splits = splits_of(config, scene.id, scene.header, keys["row"], keys["col"])
+    rows, cols = _corners(scene)
+    splits = splits_of(config, scene.id, scene.header, rows, cols)
     fraction = config.sample.model_copy(update={"balance": None, "per_scene": None})
     keep = selected(
-        fraction, config.records.seed, scene.id, keys["row"], keys["col"], splits, config.splits,
-        None, {},
+        fraction, config.records.seed, scene.id, rows, cols, splits, config.splits, None, {},
     )  # fmt: skip
     return class_counts(_classes(scene, config)[keep], splits[keep], config.splits)
 

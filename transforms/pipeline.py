@@ -302,7 +302,7 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
     def process(
         self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
     ) -> Iterator[tuple[Key, Pointers]]:
-        found = read_contents(scene.path, features)
+        found = scene.contents or read_contents(scene.path, features)
         choice = choose(scene, self._config, scene.rates, found)
         for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
             yield (split, shard), pointers

@@ -66,10 +66,12 @@ class StageWriter:
 
     def _create(self) -> None:
         self._file = h5py.File(self._temporary, "w", locking=False)
-        for name, (shape, dtype) in self._columns.items():
-            self._file.create_dataset(
+        self._tensors = {
+            name: self._file.create_dataset(
                 name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(self._chunk, *shape)
             )
+            for name, (shape, dtype) in self._columns.items()
+        }
 
     def space(self, count: int) -> dict[str, np.ndarray]:
         """Room for ``count`` patches of each column, to be filled before ``commit``."""
@@ -109,7 +111,7 @@ class StageWriter:
 
     def _write(self, count: int) -> None:
         for name, buffer in self._buffers.items():
-            dataset = self._file[name]
+            dataset = self._tensors[name]
             dataset.resize(self._written + count, axis=0)
             corner = (0,) * (buffer.ndim - 1)
             for i in range(0, count, self._chunk):
@@ -119,24 +121,28 @@ class StageWriter:
                     dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
         self._written += count
 
-    def finish(self, attributes: Mapping[str, Any]) -> np.ndarray:
-        """Writes what is left, the keys and the attributes; renames. Gives the images' hashes."""
+    def finish(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Writes what is left, the keys and the attributes; renames.
+
+        Returns:
+          The small columns, and as ``image@`` where each patch of a tensor begins: arrays (N,).
+        """
         total = self._written + self._held
         if self._held:
             for buffer in self._buffers.values():
                 buffer[self._held : self._chunk] = 0
             self._write(self._chunk)
-            for name in self._columns:
-                self._file[name].resize(total, axis=0)
+            for tensor in self._tensors.values():
+                tensor.resize(total, axis=0)
+        found = {f"{name}@": patch_offsets(tensor) for name, tensor in self._tensors.items()}
         keys = {"row": np.int32, "col": np.int32, "valid": np.float32, "hash": np.uint64}
         for name, dtype in (keys | self._scalars).items():
-            parts = self._small.get(name, [np.empty(0, dtype)])
-            self._small[name] = [np.concatenate(parts).astype(dtype)]
-            self._file.create_dataset(name, data=self._small[name][0])
+            found[name] = np.concatenate(self._small.get(name, [np.empty(0)])).astype(dtype)
+            self._file.create_dataset(name, data=found[name])
         self._file.attrs.update(attributes)
         self._file.close()
         os.replace(self._temporary, self._path)
-        return self._small["hash"][0]
+        return found
 
     def abandon(self) -> None:
         """Removes the temporary file."""
@@ -208,14 +214,32 @@ def read_contents(path: str, features: Mapping[str, Feature]) -> Contents:
     Raises:
       JobError: the file is missing or damaged.
     """
-    tensors = [k for k, f in features.items() if f.encoding == "tensor"]
-    scalars = [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
     with _reading(path) as file:
-        held = json.loads(file.attrs["notes"])["texts"]
-        texts = {k: v for k, v in held.items() if k in scalars}
-        values = {k: file[k][:] for k in scalars if k not in texts}
-        offsets = {k: _offsets(file, k) for k in tensors}
-        return Contents(file["row"][:], file["col"][:], offsets, values, texts)
+        texts = json.loads(file.attrs["notes"])["texts"]
+        found = {f"{k}@": _offsets(file, k) for k in _tensors(features)}
+        small = [k for k in _scalars(features) if k not in texts]
+        found |= {k: file[k][:] for k in ("row", "col", *small)}
+        return contents_of(found, texts, features)
+
+
+def contents_of(
+    columns: Mapping[str, np.ndarray], texts: Mapping[str, str], features: Mapping[str, Feature]
+) -> Contents:
+    """What records of these features take from columns that ``StageWriter.finish`` gave."""
+    scalars = _scalars(features)
+    return Contents(
+        columns["row"], columns["col"], {k: columns[f"{k}@"] for k in _tensors(features)},
+        {k: columns[k] for k in scalars if k not in texts},
+        {k: texts[k] for k in scalars if k in texts},
+    )  # fmt: skip
+
+
+def _tensors(features: Mapping[str, Feature]) -> list[str]:
+    return [k for k, f in features.items() if f.encoding == "tensor"]
+
+
+def _scalars(features: Mapping[str, Feature]) -> list[str]:
+    return [k for k, f in features.items() if f.encoding == "scalar" and k not in _KEYS]
 
 
 def _offsets(file: Any, name: str) -> np.ndarray:

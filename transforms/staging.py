@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from ..loader.spec import Feature
 from .bands import fills_of
 from .cleaning import Cleaner, band_sums
 from .config import Config
@@ -25,10 +26,20 @@ from .reading import SceneReader
 from .remotestage import publish
 from .scalars import scalar_values, text_scalars
 from .scenes import SceneFiles
-from .stagefile import disk_errno, is_whole, read_columns, read_notes, writing
+from .stagefile import (
+    Contents,
+    contents_of,
+    disk_errno,
+    is_whole,
+    read_columns,
+    read_notes,
+    writing,
+)
 from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
 from .usage import Timer, Usage
+
+MOST_CARRIED = 4096  # patches that a StagedScene carries the places of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +62,8 @@ class StagedScene:
       seconds, cpu_seconds: by step, as ``Timer`` has them.
       read_bytes, stage_bytes: pixels read, and the stage file's size.
       usage: what its worker had used; None where it was staged by an earlier run.
+      contents: what its stage file holds, of a small scene: to open it again, twice, would cost
+        as much as its pixels. None of others, which are read again.
     """
 
     id: str
@@ -71,6 +84,7 @@ class StagedScene:
     rates: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     usage: Usage | None = None
+    contents: Contents | None = None
 
     @property
     def count(self) -> int:
@@ -149,10 +163,11 @@ def stage_scene(
     timer, reused = Timer(), is_whole(path, fingerprint)
     if reused:
         hashes = read_columns(path, ["hash"])["hash"]
-        read_bytes, tallies = 0, read_notes(path)["tallies"]
+        read_bytes, tallies, contents = 0, read_notes(path)["tallies"], None
     else:
         with _local(path, config, timer) as local:
-            hashes, read_bytes, tallies = _stage(scene, header, config, local, fingerprint, timer)
+            found, read_bytes, tallies = _stage(scene, header, config, local, fingerprint, timer)
+        hashes, contents = found["hash"], _carried(scene, header, config, path, found)
     pixels = header.where.height * header.where.width * _pixel_bytes(header)
     return StagedScene(
         id=scene.id, path=path, counts={}, grid_count=header.grid(config).count,
@@ -160,8 +175,21 @@ def stage_scene(
         content=xxhash.xxh3_128_hexdigest(np.sort(hashes).tobytes()) if len(hashes) else "",
         repeated=len(hashes) - len(np.unique(hashes)), tallies=tallies, reused=reused,
         seconds=timer.seconds, read_bytes=min(read_bytes, pixels),
-        stage_bytes=size_of(path), cpu_seconds=timer.cpu, usage=Usage.now(),
+        stage_bytes=size_of(path), cpu_seconds=timer.cpu, usage=Usage.now(), contents=contents,
     )  # fmt: skip
+
+
+def _carried(
+    scene: SceneFiles, header: SceneHeader, config: Config, path: str,
+    found: Mapping[str, np.ndarray],
+) -> Contents | None:  # fmt: skip
+    """What a StagedScene carries of its stage file. Nothing where that was put in another order when
+    it was moved."""
+    if is_remote(path) or len(found["hash"]) > MOST_CARRIED:
+        return None
+    image = Feature(*columns(header, config)["image"], "image", "tensor")
+    texts = text_scalars(header.columns, scene.properties)
+    return contents_of(found, texts, {"image": image, **header.columns})
 
 
 @contextlib.contextmanager
@@ -189,8 +217,8 @@ def _local(path: str, config: Config, timer: Timer) -> Iterator[Path]:
 def _stage(
     scene: SceneFiles, header: SceneHeader, config: Config, path: Path, fingerprint: str,
     timer: Timer,
-) -> tuple[np.ndarray, int, dict[str, int]]:  # fmt: skip
-    """Writes the stage file. Gives the images' hashes, the bytes of pixels read, the tallies."""
+) -> tuple[dict[str, np.ndarray], int, dict[str, int]]:  # fmt: skip
+    """Writes the stage file. Gives what its writer told, the bytes of pixels read, the tallies."""
     grid, size = header.grid(config), config.tile.size
     pixel_bytes = _pixel_bytes(header)
     mask_bytes = sum(np.dtype(f.dtype).itemsize for f in header.columns.values() if f.shape)
@@ -221,8 +249,8 @@ def _stage(
         tallies = work.tallies()
         with timer("stage"):
             attributes = _attributes(scene, header, fingerprint, tallies)
-            hashes = writer.finish(attributes | {"fill": work.fills})
-    return hashes, read_bytes, tallies
+            found = writer.finish(attributes | {"fill": work.fills})
+    return found, read_bytes, tallies
 
 
 class _Work:
