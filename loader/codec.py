@@ -72,10 +72,15 @@ class RecordEncoder:
     """
 
     def __init__(self, features: Mapping[str, Feature]):
-        self._encoders = [
-            (k, _entry_encoder(k, features[k]), features[k].encoding == "tensor")
-            for k in sorted(features)
-        ]
+        self._sections = []  # each ends with a tensor, but the last
+        small: list[str] = []
+        for name in sorted(features):
+            if features[name].encoding == "tensor":
+                self._sections.append((small, _section(small, features, name), name))
+                small = []
+            else:
+                small.append(name)
+        self._sections.append((small, _section(small, features), ""))
 
     def __call__(self, values: Mapping[str, Any]) -> bytes:
         """A record."""
@@ -84,41 +89,60 @@ class RecordEncoder:
     def parts(self, values: Mapping[str, Any]) -> list[bytes]:
         """A record in parts: pixels as they were given, uncopied, and what stands around them."""
         parts: list[bytes] = [b""]
-        small: list[bytes] = []
-        for name, encode, is_tensor in self._encoders:
-            small += encode(values[name])
-            if is_tensor:
-                pixels = small.pop()
-                parts += [b"".join(small), pixels]
-                small = []
-        parts.append(b"".join(small))
-        parts[0] = b"\x0a" + varint(sum(map(len, parts)))
+        for names, encode, tensor in self._sections:
+            parts.append(encode(*[values[name] for name in names]))
+            if tensor:
+                parts.append(values[tensor])
+        parts[0] = _head(sum(map(len, parts)))
         return parts
 
 
-def _entry_encoder(name: str, feature: Feature) -> Callable[[Any], list[bytes]]:
-    """A function from a value to the parts of its entry in ``Features.feature``."""
-    key = _field(b"\x0a", name.encode())
+@functools.lru_cache(maxsize=1 << 10)
+def _head(length: int) -> bytes:
+    return b"\x0a" + varint(length)
 
-    def wrap(kind: bytes, listed: bytes) -> bytes:
-        return _field(b"\x0a", key + _field(b"\x12", _field(kind, listed)))
 
-    if feature.encoding == "tensor":
-        header = tensor_header(feature.shape, feature.dtype)
-        size = int(np.prod(feature.shape, dtype=np.int64)) * np.dtype(feature.dtype).itemsize
-        prefix = wrap(_BYTES_LIST, _field(b"\x0a", header + bytes(size)))[: -size or None]
-        return lambda pixels: [prefix, pixels]
+def _section(
+    names: Sequence[str], features: Mapping[str, Feature], tensor: str = ""
+) -> Callable[..., bytes]:
+    """A function from some scalars' values to their entries in ``Features.feature``, and to what
+    stands before the pixels of the tensor behind them."""
+    encoders = [_scalar(name, features[name]) for name in names]
+    before = _before_pixels(tensor, features[tensor]) if tensor else b""
 
-    # Scalars repeat from record to record: rows and columns of a grid, a scene's id.
+    def encode(*values: Any) -> bytes:
+        return b"".join([e(v) for e, v in zip(encoders, values, strict=True)]) + before
+
+    # They repeat from record to record: rows and columns of a grid, a scene's id. Floats do not, and
+    # 0.0 would be written for -0.0.
+    repeats = all(features[name].kind != "value" for name in names)
+    return functools.lru_cache(maxsize=1 << 14)(encode) if repeats else encode
+
+
+def _scalar(name: str, feature: Feature) -> Callable[[Any], bytes]:
+    if feature.kind == "value":
+        before = _entry(name, _FLOAT_LIST, bytes(4))[:-4]
+        return lambda value: before + struct.pack("<f", value)
+
     @functools.lru_cache(maxsize=1 << 14)
-    def scalar(value: Any) -> list[bytes]:
+    def encode(value: Any) -> bytes:
         if feature.kind in ("int", "class"):
-            return [wrap(_INT64_LIST, _field(b"\x0a", varint(int(value))))]
-        if feature.kind == "value":
-            return [wrap(_FLOAT_LIST, _field(b"\x0a", struct.pack("<f", value)))]
-        return [wrap(_BYTES_LIST, _field(b"\x0a", value.encode()))]
+            return _entry(name, _INT64_LIST, varint(int(value)))
+        return _entry(name, _BYTES_LIST, value.encode())
 
-    return scalar
+    return encode
+
+
+def _before_pixels(name: str, feature: Feature) -> bytes:
+    header = tensor_header(feature.shape, feature.dtype)
+    size = int(np.prod(feature.shape, dtype=np.int64)) * np.dtype(feature.dtype).itemsize
+    return _entry(name, _BYTES_LIST, header + bytes(size))[: -size or None]
+
+
+def _entry(name: str, kind: bytes, value: bytes) -> bytes:
+    """An entry of the map ``Features.feature``."""
+    listed = _field(b"\x12", _field(kind, _field(b"\x0a", value)))
+    return _field(b"\x0a", _field(b"\x0a", name.encode()) + listed)
 
 
 Gather = Callable[[np.ndarray, int], np.ndarray]

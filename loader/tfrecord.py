@@ -6,6 +6,7 @@ Format: tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Ea
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
@@ -37,8 +38,12 @@ def framing(parts: Iterable[bytes]) -> tuple[bytes, bytes]:
     for part in parts:
         length += len(part)
         crc = google_crc32c.extend(crc, part)
-    head = length.to_bytes(8, "little")
-    return _LENGTH.pack(length, masked_crc32c(head)), _masked(crc).to_bytes(FOOTER_BYTES, "little")
+    return _header(length), _masked(crc).to_bytes(FOOTER_BYTES, "little")
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _header(length: int) -> bytes:
+    return _LENGTH.pack(length, masked_crc32c(length.to_bytes(8, "little")))
 
 
 def frame_problem(frame: np.ndarray) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -137,18 +138,30 @@ def assign_scene(
             yield split, span.first + shard, pointers
 
 
-def in_order(pointers: Iterable[Pointers]) -> Iterator[tuple[Pointers, int]]:
-    """(pointers, position in them) of each patch of a shard, in the global shuffle's order.
+class Ordered:
+    """A shard's patches in the global shuffle's order, by columns.
 
     Ties of the 64-bit hash fall to the scene's id, then the corner, so that neither the order of
     arrival nor that of a stage file ever shows.
+
+    Attributes:
+      groups: the shard's pointers, by scene.
+      source: which of the groups each patch is of, intp (N,).
     """
-    groups = sorted(pointers, key=lambda p: p.scene_id)
-    if not groups:
-        return
-    order = np.concatenate([p.order for p in groups])
-    rows, cols = (np.concatenate([getattr(p, k) for p in groups]) for k in ("rows", "cols"))
-    source = np.repeat(np.arange(len(groups)), [len(p.rows) for p in groups])
-    position = np.concatenate([np.arange(len(p.rows)) for p in groups])
-    for i in np.lexsort((cols, rows, source, order)).tolist():
-        yield groups[source[i]], int(position[i])
+
+    def __init__(self, pointers: Iterable[Pointers]):
+        self.groups = sorted(pointers, key=lambda p: p.scene_id)
+        counts = [len(p.rows) for p in self.groups]
+        source = np.repeat(np.arange(len(self.groups)), counts)
+        self._order = np.arange(len(source))
+        rows, cols, order = map(self.column, map(operator.attrgetter, ("rows", "cols", "order")))
+        self._order = np.lexsort((cols, rows, source, order))
+        self.source = source[self._order]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def column(self, of: Callable[[Pointers], np.ndarray]) -> np.ndarray:
+        """One array (N,) of the groups' own."""
+        parts = [of(p) for p in self.groups]
+        return np.concatenate(parts)[self._order] if parts else self._order

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ..loader.spec import Feature
-from .assign import Pointers
+from .assign import Ordered, Pointers
 from .errors import JobError
 from .ranges import Range, fetch, ranges
 from .storage import is_remote
 
 MOST_OPEN = 128  # stage files
-# A pointer's position in its group to its tensors' bytes.
-Patches = Callable[[Pointers, int], dict[str, bytes]]
+# A run of a shard's patches to the bytes of each, by tensor.
+Patches = Callable[[slice], dict[str, list[bytes]]]
 
 
 def tensor_bytes(features: Mapping[str, Feature]) -> dict[str, int]:
@@ -33,17 +33,17 @@ def tensor_bytes(features: Mapping[str, Feature]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def gather(pointers: Sequence[Pointers], sizes: Mapping[str, int]) -> Iterator[Patches]:
+def gather(shard: Ordered, sizes: Mapping[str, int]) -> Iterator[Patches]:
     """A function that reads the patches of one shard.
 
     Args:
-      pointers: all of the shard's.
+      shard: its patches in order.
       sizes: the tensors wanted, and the bytes of each.
 
     Raises:
       JobError: a stage file is missing or cut off, here or when its patch is read.
     """
-    remote = [p for p in pointers if is_remote(p.path)]
+    remote = [p for p in shard.groups if is_remote(p.path)]
     with contextlib.ExitStack() as stack:
         files = _Files()
         stack.callback(files.close)
@@ -53,13 +53,22 @@ def gather(pointers: Sequence[Pointers], sizes: Mapping[str, int]) -> Iterator[P
             file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="scenefeed-"))
             fetched, copy = _fetch(remote, sizes, file.fileno()), file.name
 
-        def read(group: Pointers, i: int) -> dict[str, bytes]:
-            found = {}
-            for name, size in sizes.items():
-                moved = fetched.get((group.path, name))
-                at = int(group.offsets[name][i]) if moved is None else int(moved[i])
-                found[name] = files.read(group.path if moved is None else copy, at, size)
-            return found
+        def placed(name: str) -> Callable[[Pointers], np.ndarray]:
+            return lambda p: fetched.get((p.path, name), p.offsets[name])
+
+        paths = [copy if is_remote(p.path) else p.path for p in shard.groups]
+        # Lists, since a number taken out of an array costs as much as a small read.
+        path = [paths[source] for source in shard.source.tolist()]
+        places = {name: shard.column(placed(name)).tolist() for name in sizes}
+
+        def read(run: slice) -> dict[str, list[bytes]]:
+            return {
+                name: [
+                    files.read(file, at, size)
+                    for file, at in zip(path[run], places[name][run], strict=True)
+                ]
+                for name, size in sizes.items()
+            }
 
         yield read
 

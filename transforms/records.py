@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from ..loader.codec import RecordEncoder
 from ..loader.spec import Feature
 from ..loader.tfrecord import FOOTER_BYTES, HEADER_BYTES, framing
-from .assign import Pointers, in_order
+from .assign import Ordered, Pointers
 from .baking import Baking
 from .gathering import gather, tensor_bytes
 from .usage import Timer, Usage
@@ -120,18 +119,23 @@ def write_records(
     sizes: list[int] = []
     with contextlib.ExitStack() as stack:
         with timer("gather"):
-            patches = stack.enter_context(gather(pointers, staged))
-            ordered = in_order(pointers)
+            shard = Ordered(pointers)
+            patches = stack.enter_context(gather(shard, staged))
+            small = _small(shard)
         # Some patches at a time, few enough to stay in the processor's cache: the clock would cost
         # more than small patches.
         count = min(64, max(1, BLOCK_BYTES // max(1, sum(staged.values()))))
-        while block := list(itertools.islice(ordered, count)):
+        for start in range(0, len(shard), count):
+            run = slice(start, start + count)
             with timer("gather"):
-                found = [patches(group, i) for group, i in block]
+                columns: dict[str, list[Any]] = dict(patches(run))
             with timer("serialize"):
+                if baking:
+                    columns["image"] = list(map(baking, columns["image"]))
+                columns |= {k: v[run] for k, v in small.items()}
                 records = [
-                    encode.parts(_values(group, i, tensors, baking))
-                    for (group, i), tensors in zip(block, found, strict=True)
+                    encode.parts(dict(zip(columns, values, strict=True)))
+                    for values in zip(*columns.values(), strict=True)
                 ]
                 sizes += [sum(map(len, parts)) for parts in records]
             with timer("write"):
@@ -140,17 +144,24 @@ def write_records(
     return np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
 
 
-def _values(
-    group: Pointers, i: int, tensors: dict[str, Any], baking: Baking | None
-) -> dict[str, Any]:
-    """A record's features: ``tensors``, which holds their bytes, with the others put in."""
-    if baking:
-        tensors["image"] = baking(tensors["image"])
-    tensors["scene_id"] = group.scene_id
-    tensors["row"], tensors["col"] = int(group.rows[i]), int(group.cols[i])
-    tensors |= group.texts
-    tensors |= {k: v[i].item() for k, v in group.values.items()}
-    return tensors
+def _small(shard: Ordered) -> dict[str, list[Any]]:
+    """What records hold beside tensors, of each patch of a shard."""
+    groups, source = shard.groups, shard.source.tolist()
+    if not groups:
+        return {}
+
+    def of_scenes(values: list[str]) -> list[str]:
+        return [values[i] for i in source]
+
+    found: dict[str, list[Any]] = {
+        k: of_scenes([g.texts[k] for g in groups]) for k in groups[0].texts
+    }
+    for name in groups[0].values:
+        found[name] = shard.column(lambda g: g.values[name]).tolist()  # noqa: B023
+    found["scene_id"] = of_scenes([g.scene_id for g in groups])
+    found["row"] = shard.column(lambda g: g.rows).tolist()
+    found["col"] = shard.column(lambda g: g.cols).tolist()
+    return found
 
 
 def fill(

@@ -31,9 +31,9 @@ def some_values(rng, **fixed):
     }
 
 
-def ours(values):
+def ours(values, encode=None):
     raw = {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-    return RecordEncoder(FEATURES)(raw)
+    return (encode or RecordEncoder(FEATURES))(raw)
 
 
 def theirs(values):
@@ -54,9 +54,20 @@ def theirs(values):
 
 def test_records_are_byte_for_byte_what_tensorflow_writes():
     rng = np.random.default_rng(3)
+    encode = RecordEncoder(FEATURES)
     for _ in range(50):
         values = some_values(rng)
-        assert ours(values) == theirs(values)
+        assert ours(values, encode) == theirs(values)
+        assert ours(some_values(rng, **values), encode) == theirs(values)
+
+
+def test_zeros_keep_their_signs_and_equal_values_their_records():
+    rng = np.random.default_rng(4)
+    encode = RecordEncoder(FEATURES)
+    for angle in (0.0, -0.0, 0.0, 1.0, -1.0, float("nan"), 1.0):
+        for kind in (0, 1, 0):
+            values = some_values(rng, angle=angle, kind=kind)
+            assert ours(values, encode) == theirs(values)
 
 
 @pytest.mark.parametrize("dtype", TENSOR_DTYPES)

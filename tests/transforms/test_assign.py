@@ -5,9 +5,9 @@ import pytest
 
 from scenefeed.transforms.assign import (
     MAX_FILES_PER_SHARD,
+    Ordered,
     Pointers,
     assign_scene,
-    in_order,
     plan_shards,
 )
 from scenefeed.transforms.choosing import Choice
@@ -96,7 +96,14 @@ def test_order_within_a_shard_does_not_depend_on_arrival():
     parts = [
         Pointers(f"s{i}", "", KEY, KEY, rng.integers(0, 9, 50).astype("u8"), {}) for i in range(4)
     ]
-    expected = [(p.scene_id, i) for p, i in in_order(parts)]
-    assert [(p.scene_id, i) for p, i in in_order(parts[::-1])] == expected
-    assert len(set(expected)) == 200
-    assert list(in_order([])) == []
+
+    def keys(arrived):
+        shard = Ordered(arrived)
+        ids = [shard.groups[i].scene_id for i in shard.source]
+        columns = [shard.column(lambda p, k=k: getattr(p, k)) for k in ("order", "rows", "cols")]
+        return [(o, i, r, c) for i, o, r, c in zip(ids, *columns, strict=True)]
+
+    assert keys(parts) == keys(parts[::-1]) == sorted(keys(parts))
+    assert len(set(keys(parts))) == 200
+    assert len(Ordered([])) == 0
+    assert keys([]) == []

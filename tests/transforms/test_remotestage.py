@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from scenefeed.loader.spec import Feature
 from scenefeed.loader.stage import patch_offsets
 from scenefeed.transforms import ranges
-from scenefeed.transforms.assign import Pointers
+from scenefeed.transforms.assign import Ordered, Pointers
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
 from scenefeed.transforms.gathering import gather, tensor_bytes
@@ -150,11 +150,13 @@ def test_a_shard_gathers_the_same_bytes(staged):
     position = {(r, c): i for i, (r, c) in enumerate(zip(here.rows, here.cols, strict=True))}
     chosen = RNG.permutation(COUNT)[:150]
     some = part(there, chosen)
-    with gather([here], sizes) as local, gather([some], sizes) as remote:
-        for i in range(len(chosen)):
-            at = position[some.rows[i], some.cols[i]]
-            assert remote(some, i) == local(here, at)
-            assert some.values["level"][i] == here.values["level"][at]
+    at = [position[key] for key in zip(some.rows, some.cols, strict=True)]
+    same = part(here, at)
+    assert np.array_equal(some.values["level"], same.values["level"])
+    with gather(Ordered([same]), sizes) as local, gather(Ordered([some]), sizes) as remote:
+        assert remote(slice(None)) == local(slice(None))
+        assert {k: len(v) for k, v in remote(slice(None)).items()} == dict.fromkeys(sizes, 150)
+        assert remote(slice(7, 9)) == {k: v[7:9] for k, v in local(slice(None)).items()}
     assert some.texts == here.texts == {"site": "Ås"}
 
 
@@ -164,7 +166,7 @@ def test_a_shards_share_of_a_scene_is_one_request_a_tensor(staged, bucket, monke
     shard = part(whole, np.flatnonzero(whole.order >> np.uint64(62) == 2))  # the third of four
     assert 80 < len(shard.order) < 170
     bucket.asked.clear()
-    with gather([shard], {"image": 8 * 8 * 3 * 4}):
+    with gather(Ordered([shard]), {"image": 8 * 8 * 3 * 4}):
         pass
     assert len(bucket.asked) == 1
     assert sum(end - start for _, start, end in bucket.asked) == len(shard.order) * 768
@@ -186,7 +188,7 @@ def test_half_of_it_is_not_taken_for_whole(staged, bucket):
     whole = pointers(URL)
     bucket.pipe_file("/bucket/stage/s.h5", data[: len(data) // 2])
     with pytest.raises(JobError, match=r"s3://bucket/stage/s.h5.*convert again"):  # noqa: SIM117
-        with gather([whole], tensor_bytes(FEATURES)):
+        with gather(Ordered([whole]), tensor_bytes(FEATURES)):
             pass
     bucket.rm(f"/{index_of(URL)[5:]}")
     assert not is_whole(URL, "f")
@@ -239,7 +241,7 @@ def test_a_worker_without_room_for_a_shard_says_whose_disk_it_is(staged, tmp_pat
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(JobError, match=r"cannot hold one shard.*No space left.*TMPDIR"):  # noqa: SIM117
-        with gather([pointers(URL)], tensor_bytes(FEATURES)):
+        with gather(Ordered([pointers(URL)]), tensor_bytes(FEATURES)):
             pass
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,7 +11,7 @@ import rasterio
 
 from scenefeed.loader.stage import patch_offsets
 from scenefeed.transforms import gathering, staging
-from scenefeed.transforms.assign import Pointers
+from scenefeed.transforms.assign import Ordered, Pointers
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
 from scenefeed.transforms.gathering import gather
@@ -249,9 +250,11 @@ def test_many_stage_files_with_few_open(tmp_path, monkeypatch):
         for i in range(8)
     ]
     before = len(os.listdir("/proc/self/fd"))
-    with gather(groups, {"image": 2}) as read:
-        for i in RNG.integers(0, 8, 50).tolist():
-            assert read(groups[i], 1) == {"image": bytes([i, 1])}
+    shard = Ordered(groups)
+    with gather(shard, {"image": 2}) as read:
+        for i in RNG.integers(0, 16, 50).tolist():
+            # By their places, of which each scene has 0 and 1.
+            assert read(slice(i, i + 1)) == {"image": [bytes([i % 8, i // 8])]}
             assert len(os.listdir("/proc/self/fd")) <= before + 3
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -371,10 +374,42 @@ def test_stage_file_reads_by_index_what_h5py_reads(tmp_path):
         assert np.array_equal(file["y"][:], masks)
     path, key = str(tmp_path / "s.h5"), np.arange(len(images))
     group = Pointers("s", path, key, key, key, patches(path))
-    with gather([group], {"image": 9 * 9 * 8, "y": 81}) as read:
+    with gather(Ordered([group]), {"image": 9 * 9 * 8, "y": 81}) as read:
         for i in (0, 1, 57, 1000, len(images) - 1):
-            assert read(group, i) == {"image": images[i].tobytes(), "y": masks[i].tobytes()}
+            found = read(slice(i, i + 2))
+            assert found["image"] == [image.tobytes() for image in images[i : i + 2]]
+            assert found["y"] == [mask.tobytes() for mask in masks[i : i + 2]]
     assert len(read_columns(path, ["row"])["row"]) == len(images)
+
+
+def test_a_small_scene_carries_what_its_file_holds(tmp_path, monkeypatch):
+    pixels = RNG.random((2, 100, 130)).astype("float32")
+    pixels[:, 40:60, 50:90] = np.nan
+    write_raster(tmp_path / "s.tif", pixels)
+    write_raster(tmp_path / "l/s.tif", (RNG.random((1, 100, 130)) > 0.5).astype("uint8"))
+    (tmp_path / "s.csv").write_text("path,site,level\ns.tif,Ås,-2.5\n")
+    sections = {
+        "pattern": "s.csv", "tile": {"size": 16}, "scalars": ["site", "level"],
+        "labels": {"mask": {"path": str(tmp_path / "l/{id}.tif")}}, "clean": {"min_valid": 0.5},
+    }  # fmt: skip
+    (staged,), dead = stage(tmp_path, **sections)
+    assert not dead
+    held = read_contents(staged.path, features(staged.header, parse({"tile": {"size": 16}}, "")))
+    assert 0 < len(held.rows) < staged.grid_count
+    assert set(held.offsets) == {"image", "mask"}
+    assert held.texts == {"site": "Ås"}
+    assert set(held.values["level"]) == {-2.5}
+    for kind in ("offsets", "values"):
+        found, expected = getattr(staged.contents, kind), getattr(held, kind)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[k], expected[k]) for k in expected)
+    assert np.array_equal(staged.contents.rows, held.rows)
+    assert np.array_equal(staged.contents.cols, held.cols)
+    assert staged.contents.texts == held.texts
+    monkeypatch.setattr(staging, "MOST_CARRIED", len(held.rows) - 1)
+    Path(staged.path).unlink()
+    (large,), _ = stage(tmp_path, **sections)
+    assert large.contents is None
 
 
 def test_a_stage_file_that_is_none_says_what_to_do(tmp_path):
@@ -384,8 +419,8 @@ def test_a_stage_file_that_is_none_says_what_to_do(tmp_path):
     key = np.zeros(1, int)
     for name, words in (("s.h5", "cut off"), ("none.h5", "is gone")):
         group = Pointers("s", str(tmp_path / name), key, key, key, {"image": key})
-        with pytest.raises(JobError, match=words), gather([group], {"image": 81}) as read:
-            read(group, 0)
+        with pytest.raises(JobError, match=words), gather(Ordered([group]), {"image": 81}) as read:
+            read(slice(0, 1))
     with pytest.raises(JobError, match="remove it and convert again"):
         read_columns(str(tmp_path / "none.h5"), ["row"])
 
