@@ -28,6 +28,7 @@ class Row:
       reference: the name of the row that it is compared with; "" for none.
       keep: the folder that its first OUT is kept as, for rows after it.
       mib: of pixels; where given, the figure is seconds a MiB.
+      scenes: the folder of the scenes that it reads; "" for none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     reference: str = ""
     keep: str = ""
     mib: float = 0
+    scenes: str = ""
 
 
 def rows(work: Path, size: int) -> list[Row]:
@@ -52,14 +54,15 @@ def _start_up() -> Iterator[Row]:
 
 
 def _convert(work: Path) -> Iterator[Row]:
-    recipe = (sys.executable, str(HERE / "recipe.py"), str(work / "synth/scenes"), "OUT")
+    scenes = str(work / "synth/scenes")
+    recipe = (sys.executable, str(HERE / "recipe.py"), scenes, "OUT")
     ours = (*SCENEFEED, "convert", "--config", str(work / "synth.yaml"), "--output", "OUT")
-    yield Row("convert: recipe", recipe, keep="recipe")
-    yield Row("convert: scenefeed", ours, "convert: recipe", keep="scenefeed")
+    yield Row("convert: recipe", recipe, keep="recipe", scenes=scenes)
+    yield Row("convert: scenefeed", ours, "convert: recipe", keep="scenefeed", scenes=scenes)
     processes = (*ours, "--direct_running_mode=multi_processing")
-    yield Row("convert: scenefeed, processes", processes, "convert: recipe")
+    yield Row("convert: scenefeed, processes", processes, "convert: recipe", scenes=scenes)
     statistics = (*ours, "--normalize", "zscore")
-    yield Row("convert: scenefeed, statistics", statistics, "convert: scenefeed")
+    yield Row("convert: scenefeed, statistics", statistics, "convert: scenefeed", scenes=scenes)
     yield Row("floors: core-seconds a GB", (sys.executable, str(HERE / "floors.py"), str(work)))
 
 
@@ -82,11 +85,13 @@ def _load(work: Path) -> Iterator[Row]:
 
 def _growth(work: Path, size: int) -> Iterator[Row]:
     for count, side in growth_sides(size):
+        scenes = str(work / f"growth-{count}/scenes")
         config = str(work / f"growth-{count}.yaml")
         command = (*SCENEFEED, "convert", "--config", config, "--output", "OUT")
         mib = count * side**2 * 8 / 2**20
         reference = "growth: 1 scene" if count > 1 else ""
-        yield Row(f"growth: {count} scene{'s' * (count > 1)}", command, reference, mib=mib)
+        name = f"growth: {count} scene{'s' * (count > 1)}"
+        yield Row(name, command, reference, mib=mib, scenes=scenes)
 
 
 def growth_sides(size: int) -> list[tuple[int, int]]:

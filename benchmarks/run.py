@@ -78,7 +78,8 @@ def measure(work: Path, todo: list[Row], rounds: int) -> Runs:
         order = todo if not number else rng.sample(todo, len(todo))
         for row in order:
             shutil.rmtree(out, ignore_errors=True)
-            _warm(work)
+            if row.scenes:
+                _warm(Path(row.scenes))
             found = timed([part.replace("OUT", str(out)) for part in row.command])
             found["figure"] = found.get("seconds", found["wall_s"]) / (row.mib or 1)
             metrics = out / "metrics.json"
@@ -91,9 +92,9 @@ def measure(work: Path, todo: list[Row], rounds: int) -> Runs:
     return results
 
 
-def _warm(work: Path) -> None:
-    """Has the system hold the scenes, which what the rows write may have pushed out."""
-    for path in sorted(work.glob("*/scenes/*.tif"))[:16]:
+def _warm(scenes: Path) -> None:
+    """Has the system hold the scenes, which what other rows write may have pushed out."""
+    for path in scenes.glob("*.tif"):
         with open(path, "rb", buffering=0) as file:
             while file.read(1 << 24):
                 pass
