@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO ?= demo
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-slow test-clusters test-tfio test-frameworks test-browser lint bench lock install clean
+.PHONY: help demo test test-slow test-clusters test-tfio test-frameworks test-tfdv test-browser lint bench lock install clean
 
 help:
 	@echo "make demo      synthesize two scenes, convert, verify, check (under 4 minutes the first time)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-clusters  those that start Flink, Spark, Prism and stores on this machine"
 	@echo "make test-tfio those that must also pass beside tensorflow-io (an environment of its own)"
 	@echo "make test-frameworks  the feeds for PyTorch, JAX and Grain (an environment of its own, 7 GB)"
+	@echo "make test-tfdv what TensorFlow Data Validation says of records (an environment of its own, 2.5 GB)"
 	@echo "make test-browser  the report in Chromium, which is installed by apt where it is missing"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     every step beside its reference"
@@ -23,13 +24,18 @@ help:
 
 install: $(STAMP)
 
-define install
+# A folder, a lock file, more options.
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "Python 3.11 is needed, not $$($(PYTHON) --version): make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing into $(1) (once, about a minute)"
 	@$(PYTHON) -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.*
-	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --compile-bytecode --require-hashes -r $(2)
+	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --compile-bytecode --require-hashes $(3) -r $(2)
+endef
+
+define install
+	$(call environment,$(1),$(2))
 	@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation --editable .
 	@$(1)/bin/python -m compileall -q loader pipelines transforms
 	@touch $(1)/.installed
@@ -74,6 +80,15 @@ test-clusters: $(STAMP)
 test-frameworks: .venv-frameworks/.installed
 	.venv-frameworks/bin/python -m pytest tests/frameworks
 
+# It cannot be beside our TensorFlow: the tests of .venv ask it in a process. No dependencies: the lock
+# has all of them, two of which are not those that it asks for (tests/tfdv/overrides.in).
+.venv-tfdv/.installed: requirements-tfdv.lock
+	$(call environment,.venv-tfdv,requirements-tfdv.lock,--no-deps --only-binary :all:)
+	@touch $@
+
+test-tfdv: $(STAMP) .venv-tfdv/.installed
+	$(BIN)/python -m pytest -m tfdv tests/tfdv
+
 # The tests skip, with the reason, where there is no Chromium and none can be installed.
 test-browser: $(STAMP)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -100,6 +115,7 @@ lock:
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra report --extra tfds --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tfio --extra report --extra dev pyproject.toml -o requirements-tfio.lock
 	uv pip compile --quiet --python-version 3.11 --generate-hashes --extra convert --extra remote --extra tensorflow --extra frameworks --extra dev pyproject.toml -o requirements-frameworks.lock
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --only-binary :all: --overrides tests/tfdv/overrides.in tests/tfdv/requirements.in -o requirements-tfdv.lock
 
 clean:
-	rm -rf $(VENV) .venv-tfio .venv-frameworks $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) .venv-tfio .venv-frameworks .venv-tfdv $(DEMO) build dist *.egg-info
