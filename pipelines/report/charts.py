@@ -176,11 +176,12 @@ def stages(conversion: dict[str, Any]) -> Figure | None:
         axes.axvline(target, color="#000000", lw=1, ls=(0, (4, 2)))
     axes.set_xlabel("MB of source a second of a worker, log" if rated else "seconds of workers")
     said = ", ".join(f"{k} {_brief(v)}" for k, v in zip(steps, values, strict=True))
-    caption = "Seconds of workers in each stage." if not rated else (
-        "MB of source that one worker takes through each stage in a second"
-        + (f"; the dashed line is the target's share, {target:.3g} MB/s: the slowest stage "
-           "decides." if target else ".")
-    )  # fmt: skip
+    caption = "Seconds of workers in each stage."
+    if rated:
+        caption = (
+            "MB of source that one worker takes through each stage in a second, and through all "
+            "of them, one after another"
+        ) + (f"; the dashed line is the target's share, {target:.3g} MB/s." if target else ".")
     return Figure(
         "stages", svg(figure), width, height,
         f"{'Rate' if rated else 'Seconds'} of each stage: {said}"

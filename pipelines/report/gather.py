@@ -175,11 +175,14 @@ def _errors(out: Path) -> list[dict[str, Any]]:
 def _conversion(metrics: dict[str, Any]) -> dict[str, Any]:
     """Rates of the last run against the targets, and of each stage of it."""
     measured = metrics.get("conversion") or {}
-    source, workers = metrics.get("bytes", {}).get("source", 0), metrics.get("workers", 0)
-    peak = metrics.get("peak_memory_bytes")
+    source, peak = metrics.get("bytes", {}).get("source", 0), metrics.get("peak_memory_bytes")
+    # A run that found scenes staged read some, and wrote the records of all: it has no rates.
+    own = metrics.get("scenes", {}).get("reused") == 0
+    workers = metrics.get("workers") if own else None
+    spent = metrics.get("worker_seconds", {})
     stages = {
-        step: {"worker_seconds": s, "mb_per_s": source / s / 1e6 if source and s else None}
-        for step, s in metrics.get("worker_seconds", {}).items()
+        step: {"worker_seconds": s, "mb_per_s": source / s / 1e6 if own and source and s else None}
+        for step, s in {**spent, "all stages": sum(spent.values())}.items()
     }
     return {
         "mb_per_s": measured.get("mb_per_s"), "target_mb_per_s": PUBLISHED.convert_mb_per_s,
