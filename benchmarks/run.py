@@ -152,6 +152,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="file for every run, for compare.py")
     args = parser.parse_args(argv)
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="scenefeed-bench-", dir=args.work))
     try:
         every = rows(work, args.size)
