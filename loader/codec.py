@@ -116,7 +116,7 @@ def _section(
     # They repeat from record to record: rows and columns of a grid, a scene's id. Floats do not, and
     # 0.0 would be written for -0.0.
     repeats = all(features[name].kind != "value" for name in names)
-    return functools.lru_cache(maxsize=1 << 14)(encode) if repeats else encode
+    return functools.lru_cache(maxsize=1 << 11)(encode) if repeats else encode
 
 
 def _scalar(name: str, feature: Feature) -> Callable[[Any], bytes]:

@@ -153,8 +153,9 @@ class Ordered:
         self.groups = sorted(pointers, key=lambda p: p.scene_id)
         counts = [len(p.rows) for p in self.groups]
         source = np.repeat(np.arange(len(self.groups)), counts)
-        self._order = np.arange(len(source))
-        rows, cols, order = map(self.column, map(operator.attrgetter, ("rows", "cols", "order")))
+        rows, cols, order = (
+            self._joined(operator.attrgetter(k)) for k in ("rows", "cols", "order")
+        )
         self._order = np.lexsort((cols, rows, source, order))
         self.source = source[self._order]
 
@@ -163,5 +164,7 @@ class Ordered:
 
     def column(self, of: Callable[[Pointers], np.ndarray]) -> np.ndarray:
         """One array (N,) of the groups' own."""
-        parts = [of(p) for p in self.groups]
-        return np.concatenate(parts)[self._order] if parts else self._order
+        return self._joined(of)[self._order]
+
+    def _joined(self, of: Callable[[Pointers], np.ndarray]) -> np.ndarray:
+        return np.concatenate([of(p) for p in self.groups]) if self.groups else np.empty(0, np.intp)

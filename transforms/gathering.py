@@ -57,15 +57,15 @@ def gather(shard: Ordered, sizes: Mapping[str, int]) -> Iterator[Patches]:
             return lambda p: fetched.get((p.path, name), p.offsets[name])
 
         paths = [copy if is_remote(p.path) else p.path for p in shard.groups]
-        # Lists, since a number taken out of an array costs as much as a small read.
-        path = [paths[source] for source in shard.source.tolist()]
-        places = {name: shard.column(placed(name)).tolist() for name in sizes}
+        places = {name: shard.column(placed(name)) for name in sizes}
 
         def read(run: slice) -> dict[str, list[bytes]]:
+            # Lists of numbers, since one that is taken out of an array costs as much as a small read.
+            sources = [paths[i] for i in shard.source[run].tolist()]
             return {
                 name: [
-                    files.read(file, at, size)
-                    for file, at in zip(path[run], places[name][run], strict=True)
+                    files.read(path, at, size)
+                    for path, at in zip(sources, places[name][run].tolist(), strict=True)
                 ]
                 for name, size in sizes.items()
             }

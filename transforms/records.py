@@ -132,7 +132,7 @@ def write_records(
             with timer("serialize"):
                 if baking:
                     columns["image"] = list(map(baking, columns["image"]))
-                columns |= {k: v[run] for k, v in small.items()}
+                columns |= small(run)
                 records = [
                     encode.parts(dict(zip(columns, values, strict=True)))
                     for values in zip(*columns.values(), strict=True)
@@ -144,24 +144,27 @@ def write_records(
     return np.array(sizes, np.int64) + HEADER_BYTES + FOOTER_BYTES
 
 
-def _small(shard: Ordered) -> dict[str, list[Any]]:
-    """What records hold beside tensors, of each patch of a shard."""
-    groups, source = shard.groups, shard.source.tolist()
-    if not groups:
-        return {}
+def _small(shard: Ordered) -> Callable[[slice], dict[str, list[Any]]]:
+    """A function that gives what a run of a shard's records hold beside tensors."""
+    if not shard.groups:
+        return lambda run: {}
+    first = shard.groups[0]
+    texts = {k: [g.texts[k] for g in shard.groups] for k in first.texts}
+    texts["scene_id"] = [g.scene_id for g in shard.groups]
 
-    def of_scenes(values: list[str]) -> list[str]:
-        return [values[i] for i in source]
+    def numbers(name: str) -> np.ndarray:
+        return shard.column(lambda g: g.values[name])
 
-    found: dict[str, list[Any]] = {
-        k: of_scenes([g.texts[k] for g in groups]) for k in groups[0].texts
-    }
-    for name in groups[0].values:
-        found[name] = shard.column(lambda g: g.values[name]).tolist()  # noqa: B023
-    found["scene_id"] = of_scenes([g.scene_id for g in groups])
-    found["row"] = shard.column(lambda g: g.rows).tolist()
-    found["col"] = shard.column(lambda g: g.cols).tolist()
-    return found
+    columns = {name: numbers(name) for name in first.values}
+    columns["row"] = shard.column(lambda g: g.rows)
+    columns["col"] = shard.column(lambda g: g.cols)
+
+    def of_run(run: slice) -> dict[str, list[Any]]:
+        source = shard.source[run].tolist()
+        found: dict[str, list[Any]] = {k: v[run].tolist() for k, v in columns.items()}
+        return found | {k: [held[i] for i in source] for k, held in texts.items()}
+
+    return of_run
 
 
 def fill(

@@ -39,7 +39,9 @@ from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
 from .usage import Timer, Usage
 
-MOST_CARRIED = 4096  # patches that a StagedScene carries the places of
+# Patches that a StagedScene carries the places of: 24 bytes each, and it may be kept some times. To
+# open a file again takes some milliseconds, which matters where there are many small ones.
+MOST_CARRIED = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,8 @@ class StagedScene:
       seconds, cpu_seconds: by step, as ``Timer`` has them.
       read_bytes, stage_bytes: pixels read, and the stage file's size.
       usage: what its worker had used; None where it was staged by an earlier run.
-      contents: what its stage file holds, of a small scene: to open it again, twice, would cost
-        as much as its pixels. None of others, which are read again.
+      contents: what its stage file holds, of a small scene, which is not opened again for it;
+        else None.
     """
 
     id: str

@@ -153,6 +153,7 @@ def stages(conversion: dict[str, Any]) -> Figure | None:
     steps = {k: s for k, s in conversion["stages"].items() if s["worker_seconds"]}
     if not steps:
         return None
+    steps["all stages"] = conversion["all_stages"]
     rated = any(s["mb_per_s"] for s in steps.values())
     key = "mb_per_s" if rated else "worker_seconds"
     values = [s[key] or 0 for s in steps.values()]

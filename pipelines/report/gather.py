@@ -180,16 +180,18 @@ def _conversion(metrics: dict[str, Any]) -> dict[str, Any]:
     own = metrics.get("scenes", {}).get("reused") == 0
     workers = metrics.get("workers") if own else None
     spent = metrics.get("worker_seconds", {})
-    stages = {
-        step: {"worker_seconds": s, "mb_per_s": source / s / 1e6 if own and source and s else None}
-        for step, s in {**spent, "all stages": sum(spent.values())}.items()
-    }
+
+    def rated(seconds: float) -> dict[str, float | None]:
+        rate = source / seconds / 1e6 if own and source and seconds else None
+        return {"worker_seconds": seconds, "mb_per_s": rate}
+
     return {
         "mb_per_s": measured.get("mb_per_s"), "target_mb_per_s": PUBLISHED.convert_mb_per_s,
         "seconds": measured.get("seconds"), "source_bytes": measured.get("source_bytes"),
         "wall_seconds": metrics.get("wall_seconds"), "workers": workers,
         "peak_gib": None if peak is None else peak / 2**30, "target_gib": PUBLISHED.memory_gib,
-        "stages": stages, "bytes": metrics.get("bytes", {}),
+        "stages": {step: rated(s) for step, s in spent.items()},
+        "all_stages": rated(sum(spent.values())), "bytes": metrics.get("bytes", {}),
         "target_each": PUBLISHED.convert_mb_per_s / workers if workers else None,
     }  # fmt: skip
 

@@ -402,7 +402,9 @@ def test_a_small_scene_carries_what_its_file_holds(tmp_path, monkeypatch):
     for kind in ("offsets", "values"):
         found, expected = getattr(staged.contents, kind), getattr(held, kind)
         assert found.keys() == expected.keys()
-        assert all(np.array_equal(found[k], expected[k]) for k in expected)
+        for k in expected:
+            assert np.array_equal(found[k], expected[k])
+            assert found[k].dtype == expected[k].dtype
     assert np.array_equal(staged.contents.rows, held.rows)
     assert np.array_equal(staged.contents.cols, held.cols)
     assert staged.contents.texts == held.texts
