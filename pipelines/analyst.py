@@ -12,8 +12,10 @@ import gc
 import importlib
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -55,13 +57,18 @@ def _analyst(quiet: bool, own: bool) -> Any:
     """
     if (quiet, own) not in _started:
         here, there = multiprocessing.Pipe()
+        folder = tempfile.mkdtemp(prefix="scenefeed-")  # TensorFlow leaves files when it is ended
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, str(there.fileno())],
             pass_fds=[there.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={
+                **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TMPDIR": folder,
+            },
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None,
         )  # fmt: skip
-        atexit.register(process.kill)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(process.kill)  # which is called first
         there.close()
         here.send((sys.path, quiet, own))
         _started[quiet, own] = process, here

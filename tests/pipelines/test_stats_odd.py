@@ -113,8 +113,11 @@ def test_one_worker_and_two_give_the_same_statistics(tmp_path):
     assert held[0] == held[1]
 
 
-def test_processes_and_threads_give_the_same_statistics(tmp_path):
-    """The real command stages and counts in processes, unless a flag of Beam's is given."""
+def test_processes_and_threads_give_the_same_statistics(tmp_path, monkeypatch):
+    """The real command stages and counts in processes, unless a flag of Beam's is given; and leaves
+    nothing in the system's temporary folder."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     rng = np.random.default_rng(0)
     for name in "abc":
         write_raster(tmp_path / f"{name}.tif", rng.normal(size=(2, 64, 64)).astype(np.float32))
@@ -123,6 +126,7 @@ def test_processes_and_threads_give_the_same_statistics(tmp_path):
     scenefeed(*command, tmp_path / "processes")
     scenefeed(*command, tmp_path / "threads", "--direct_num_workers=2")
     assert found(tmp_path / "processes") == found(tmp_path / "threads")
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_each_question_gets_its_own_answer(monkeypatch):
