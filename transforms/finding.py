@@ -6,19 +6,19 @@ import dataclasses
 import fnmatch
 import glob
 import hashlib
-import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from .beside import stamped
 from .config import Config
 from .errors import ConfigError, describe
 from .manifests import MANIFEST_SUFFIXES, Row, is_manifest, read_manifest
 from .scenes import RASTER_SUFFIXES, Asset, SceneFiles
 from .sections import Scenes
 from .sources import read_head, source_of
-from .storage import absolute, files_in, glob_remote, is_remote, path_of, stamps
+from .storage import absolute, files_in, glob_remote, is_remote, path_of
 from .values import parse_time
 
 # These are taken from a folder where a source other than GDAL's claims them.
@@ -51,20 +51,7 @@ def find_scenes(config: Config, base: Path) -> list[SceneFiles]:
                 "sees folders too)"
             )
         scenes[scene.id] = _complete(scene, config, base)
-    return _stamped([scene for _, scene in sorted(scenes.items())])
-
-
-def _stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
-    """The scenes with what tells their files from older ones: found once, not by each worker."""
-    watched = [scene.watched() for scene in scenes]
-    try:
-        found = stamps(itertools.chain.from_iterable(watched))
-    except Exception as e:
-        raise ConfigError(f"the scenes' folders cannot be listed: {describe(e)}") from None
-    return [
-        dataclasses.replace(scene, stamps={p: found[p] for p in paths if p in found})
-        for scene, paths in zip(scenes, watched, strict=True)
-    ]
+    return stamped([scene for _, scene in sorted(scenes.items())])
 
 
 def _where(scene: SceneFiles) -> str:

@@ -53,6 +53,7 @@ class SceneFiles:
       properties: what is known of it beside pixels; ``time`` is the acquisition's, ISO 8601, UTC.
       problem: why it cannot be used, where that is known already.
       stamps: of the files that are there, what tells their content from an older one's.
+      alone: whether nothing beside its local files can say anything of them, by its name.
     """
 
     id: str
@@ -62,6 +63,7 @@ class SceneFiles:
     properties: Properties = dataclasses.field(default_factory=dict)
     problem: str = ""
     stamps: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    alone: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ class SceneFiles:
 
     @property
     def has_sidecars(self) -> bool:
-        """Whether files were found beside its own, such as masks."""
+        """Whether files were found beside its own remote ones, such as masks."""
         return bool(self.stamps.keys() - {a.path for a in self.assets} - {*self.labels.values()})
 
     def watched(self) -> list[str]:
