@@ -120,16 +120,21 @@ class StageReader:
 
 def patch_offsets(dataset: Any) -> np.ndarray:
     """Where each patch of an uncompressed HDF5 dataset begins in its file, int64 (N,)."""
-    per_chunk = dataset.chunks[0]
-    offsets = np.zeros(-(-dataset.shape[0] // per_chunk), np.int64)
+    size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    return offsets_in_chunks(dataset.id, dataset.shape[0], dataset.chunks[0], size)
+
+
+def offsets_in_chunks(dataset: Any, count: int, per_chunk: int, size: int) -> np.ndarray:
+    """``patch_offsets`` of an open ``h5py.h5d.DatasetID`` of which is known how many patches it has
+    in all and in a chunk, and the bytes of one."""
+    offsets = np.zeros(-(-count // per_chunk), np.int64)
 
     def note(info: Any) -> None:
         offsets[info.chunk_offset[0] // per_chunk] = info.byte_offset
 
-    if len(offsets):
-        dataset.id.chunk_iter(note)
-    size = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
-    index = np.arange(len(dataset))
+    if count:
+        dataset.chunk_iter(note)
+    index = np.arange(count)
     return np.asarray(offsets[index // per_chunk] + index % per_chunk * size)
 
 

@@ -129,7 +129,7 @@ def publish(local: Path, url: str, seed: int) -> None:
 
 def in_shuffle_order(path: Path, seed: int) -> Path:
     """A copy of a stage file whose patches stand in the order of the global shuffle."""
-    from .stagefile import writing
+    from .stagewriter import writing
 
     ordered = path.with_name(f"{path.stem}-ordered.h5")
     with h5py.File(path, "r", locking=False) as file:

@@ -14,170 +14,19 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import xxhash
-from h5py._objects import phil
 
 from ..loader.spec import Feature
 from ..loader.stage import patch_offsets
-from .errors import DISK_ERRORS, MAKE_ROOM, JobError, describe
+from .errors import JobError, describe
 from .remotestage import RemoteStage
 from .storage import is_remote, size_of
 
-CHUNK_BYTES = 1 << 20
 _KEYS = ("scene_id", "row", "col")
-
-
-class StageWriter:
-    """Writes one stage file under a temporary name; ``finish`` renames it.
-
-    Patches are cut straight into its buffer: ``space(n)`` lends room for n patches, and
-    ``commit`` keeps some of them. Full chunks go to the file, the rest waits in the buffer.
-
-    Args:
-      path: the final path.
-      columns: name to (shape of one patch, dtype): the image, labels and scalars.
-      most: an upper bound of the number of patches.
-    """
-
-    def __init__(self, path: Path, columns: Mapping[str, tuple[tuple[int, ...], str]], most: int):
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        largest = max(int(np.prod(s)) * np.dtype(d).itemsize for s, d in columns.values())
-        self._chunk = min(max(1, CHUNK_BYTES // largest), most)
-        self._columns = {k: v for k, v in columns.items() if v[0]}
-        self._scalars = {k: np.dtype(d) for k, (s, d) in columns.items() if not s}
-        self._lent: dict[str, np.ndarray] = {}
-        self._buffers = {k: np.empty((0, *s), d) for k, (s, d) in self._columns.items()}
-        self._held = self._written = 0
-        self._small: dict[str, list[np.ndarray]] = {}
-        try:
-            self._create()
-        except BaseException:
-            self.abandon()
-            raise
-
-    def _create(self) -> None:
-        self._file = h5py.File(self._temporary, "w", locking=False)
-        self._tensors = {
-            name: self._file.create_dataset(
-                name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(self._chunk, *shape)
-            )
-            for name, (shape, dtype) in self._columns.items()
-        }
-
-    def space(self, count: int) -> dict[str, np.ndarray]:
-        """Room for ``count`` patches of each column, to be filled before ``commit``."""
-        needed = self._held + count + self._chunk
-        for name, (shape, dtype) in self._columns.items():
-            if len(self._buffers[name]) < needed:
-                larger = np.empty((needed, *shape), dtype)
-                larger[: self._held] = self._buffers[name][: self._held]
-                self._buffers[name] = larger
-        self._lent = {k: np.empty(count, d) for k, d in self._scalars.items()}
-        lent = {k: b[self._held : self._held + count] for k, b in self._buffers.items()}
-        return lent | self._lent
-
-    def commit(
-        self, rows: np.ndarray, cols: np.ndarray, valid: np.ndarray, keep: np.ndarray
-    ) -> None:
-        """Keeps the patches of the last ``space`` where ``keep`` is true."""
-        kept = int(keep.sum())
-        if kept < len(keep):
-            for buffer in self._buffers.values():
-                buffer[self._held : self._held + kept] = buffer[
-                    self._held : self._held + len(keep)
-                ][keep]
-        images = self._buffers["image"][self._held : self._held + kept]
-        found = [xxhash.xxh3_64_intdigest(image.data) for image in images]
-        keys = {"row": rows[keep], "col": cols[keep], "valid": valid[keep]}
-        keys |= {k: v[keep] for k, v in self._lent.items()}
-        for name, values in (keys | {"hash": np.array(found, np.uint64)}).items():
-            self._small.setdefault(name, []).append(values)
-        self._held += kept
-        full = self._held // self._chunk * self._chunk
-        if full:
-            self._write(full)
-            for buffer in self._buffers.values():
-                buffer[: self._held - full] = buffer[full : self._held].copy()
-            self._held -= full
-
-    def _write(self, count: int) -> None:
-        for name, buffer in self._buffers.items():
-            dataset = self._tensors[name]
-            dataset.resize(self._written + count, axis=0)
-            corner = (0,) * (buffer.ndim - 1)
-            for i in range(0, count, self._chunk):
-                chunk = buffer[i : i + self._chunk].data.cast("B")
-                # Before 3.16, h5py takes its global lock everywhere but here (its issue 2764).
-                with phil:
-                    dataset.id.write_direct_chunk((self._written + i, *corner), chunk)
-        self._written += count
-
-    def finish(self, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Writes what is left, the keys and the attributes; renames.
-
-        Returns:
-          The small columns, and as ``image@`` where each patch of a tensor begins: arrays (N,).
-        """
-        total = self._written + self._held
-        if self._held:
-            for buffer in self._buffers.values():
-                buffer[self._held : self._chunk] = 0
-            self._write(self._chunk)
-            for tensor in self._tensors.values():
-                tensor.resize(total, axis=0)
-        found = {f"{name}@": patch_offsets(tensor) for name, tensor in self._tensors.items()}
-        keys = {"row": np.int32, "col": np.int32, "valid": np.float32, "hash": np.uint64}
-        for name, dtype in (keys | self._scalars).items():
-            found[name] = np.concatenate(self._small.get(name, [np.empty(0)])).astype(dtype)
-            self._file.create_dataset(name, data=found[name])
-        self._file.attrs.update(attributes)
-        self._file.close()
-        os.replace(self._temporary, self._path)
-        return found
-
-    def abandon(self) -> None:
-        """Removes the temporary file."""
-        with contextlib.suppress(Exception):
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing(
-    path: Path, columns: Mapping[str, tuple[tuple[int, ...], str]], most: int
-) -> Iterator[StageWriter]:
-    """A writer that leaves nothing behind when its block fails.
-
-    Raises:
-      JobError: the disk is full or cannot be written.
-    """
-    writer = None
-    try:
-        writer = StageWriter(path, columns, most)
-        yield writer
-    except BaseException as e:
-        if writer is not None:
-            writer.abandon()
-        if isinstance(e, OSError | RuntimeError) and (code := disk_errno(e)):
-            raise JobError(f"{path}: cannot be written: {os.strerror(code)}: {MAKE_ROOM}") from e
-        raise
-
-
-def disk_errno(error: BaseException) -> int | None:
-    """The errno of a failure that is the machine's fault. HDF5 words it in its message, and h5py
-    does not always set it."""
-    worded = re.search(r"errno = (\d+)", str(error))
-    code = getattr(error, "errno", None) or (int(worded.group(1)) if worded else None)
-    return code if code in DISK_ERRORS else None
 
 
 def read_columns(path: str, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -29,12 +29,11 @@ from .scenes import SceneFiles
 from .stagefile import (
     Contents,
     contents_of,
-    disk_errno,
     is_whole,
     read_columns,
     read_notes,
-    writing,
 )
+from .stagewriter import disk_errno, writing
 from .storage import is_remote, join, size_of
 from .tiling import Grid, Window, cut
 from .usage import Timer, Usage

@@ -361,7 +361,7 @@ with Processes(scenes, config, stage, False, 2):
 # The command, whose import of Beam fails when half of a stage file is written.
 HALF = """
 from scenefeed.pipelines import cli, lean
-from scenefeed.transforms.stagefile import StageWriter
+from scenefeed.transforms.stagewriter import StageWriter
 from scenefeed.transforms.errors import JobError
 
 def half_written():

@@ -20,13 +20,13 @@ from scenefeed.transforms.hashing import patch_hashes
 from scenefeed.transforms.ranges import coalesced
 from scenefeed.transforms.remotestage import RemoteStage, publish
 from scenefeed.transforms.stagefile import (
-    StageWriter,
     is_whole,
     read_chunks,
     read_columns,
     read_contents,
     read_notes,
 )  # fmt: skip
+from scenefeed.transforms.stagewriter import StageWriter
 from scenefeed.transforms.staging import Timer, _local
 from scenefeed.transforms.storage import index_of
 

@@ -26,7 +26,7 @@ from scenefeed.transforms.shards import (
     finalize_split,
     sinks_of,
 )
-from scenefeed.transforms.stagefile import StageWriter
+from scenefeed.transforms.stagewriter import StageWriter
 from tests.conftest import write_raster
 from tests.eager import run_beam
 

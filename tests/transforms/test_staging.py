@@ -18,7 +18,8 @@ from scenefeed.transforms.gathering import gather
 from scenefeed.transforms.planning import features, plan_scene
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from scenefeed.transforms.speckle import lee
-from scenefeed.transforms.stagefile import StageWriter, read_columns, read_contents
+from scenefeed.transforms.stagefile import read_columns, read_contents
+from scenefeed.transforms.stagewriter import StageWriter
 from scenefeed.transforms.staging import StagedScene
 from tests.conftest import write_raster
 from tests.transforms.stages import column, mosaic, stage
