@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import io
 import multiprocessing
 import os
@@ -24,7 +25,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -43,6 +44,8 @@ from .usage import Usage, memory
 
 _MOST = 16  # processes, each of which takes some hundred MiB
 _HELD = 0.25  # of the memory, by all that is staged, where it is counted last
+# Handed out at once, where scenes are small: to send and to wake up takes as long as a plan.
+_TOGETHER, _TOGETHER_BYTES = 16, 8 << 20
 _END_SECONDS = 10  # for processes to remove what they have not finished
 
 
@@ -99,9 +102,13 @@ class Processes:
             for i, (_, connection) in enumerate(self._pairs)
         ]
         self._driven, self._lock = len(self._pairs), threading.Lock()
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], Any]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._asked, self._ended, self.asked_at = threading.Event(), False, 0.0
-        self._plans = {scene.id: self._put("plan", scene) for scene in scenes}
+        self._plans = {
+            scene.id: plan
+            for part in self._parts(scenes, [0] * len(scenes))
+            for scene, plan in zip(part, self._put("plan", [(s,) for s in part]), strict=True)
+        }
         self._staged: Future[dict[str, Future[Any]]] = Future()
         self._left = len(self._plans)
 
@@ -135,7 +142,7 @@ class Processes:
             process.join(max(0.0, end - time.monotonic()))
             process.kill()
         for _ in self._pairs:
-            self._put()
+            self._put("end", [()])
         for thread in self._threads:
             thread.join(_END_SECONDS)
 
@@ -173,7 +180,7 @@ class Processes:
 
     def fill(self, *shard: Any) -> Filled | None:
         """As ``records.fill``; None where the process failed."""
-        return self._result(self._put("fill", *shard))  # type: ignore[no-any-return]
+        return self._result(self._put("fill", [shard])[0])  # type: ignore[no-any-return]
 
     def _result(self, future: Future[Any]) -> Any:
         found = future.result()
@@ -197,20 +204,36 @@ class Processes:
             with contextlib.suppress(Exception):  # the pipeline meets the same, and says so
                 layout = agree(planned)
                 size = record_bytes(layout, self._config) if layout else 0
-                patches = sum(p.header.grid(self._config).count for p in planned)
-                self._late = self._counting and patches * size <= _HELD * memory()
+                sizes = [size * p.header.grid(self._config).count for p in planned]
+                self._late = self._counting and sum(sizes) <= _HELD * memory()
                 at_once = self._counting and not self._late
-                found = {p.scene.id: self._put("stage", p, layout, at_once) for p in planned}
+                for part in self._parts(planned, sizes):
+                    staged = self._put("stage", [(p, layout, at_once) for p in part])
+                    found |= zip((p.scene.id for p in part), staged, strict=True)
         self._staged.set_result(found)
 
-    def _put(self, *task: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def _parts(self, scenes: Sequence[Any], sizes: Sequence[int]) -> Iterator[Sequence[Any]]:
+        """Scenes that are handed out together, of so many bytes each; enough parts for all."""
+        most = min(_TOGETHER, len(scenes) // (8 * max(1, len(self._pairs))))
+        first = held = 0
+        for i, size in enumerate(sizes):
+            if i > first and (i - first >= most or held + size > _TOGETHER_BYTES):
+                yield scenes[first:i]
+                first, held = i, 0
+            held += size
+        if first < len(scenes):
+            yield scenes[first:]
+
+    def _put(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Future[Any]]:
+        """Has one process call the function of a name, with each of these arguments."""
+        futures: list[Future[Any]] = [Future() for _ in calls]
         with self._lock:
             if self._driven:
-                self._tasks.put((future, task))
-                return future
-        future.set_result(None)
-        return future
+                self._tasks.put((futures, name, calls))
+                return futures
+        for future in futures:
+            future.set_result(None)
+        return futures
 
     def _drive(self, connection: Connection, late: bool) -> None:
         """Hands tasks to one process and takes its results, until it ends."""
@@ -218,23 +241,26 @@ class Processes:
             self._asked.wait()
         try:
             while not self._ended:
-                future, task = self._tasks.get()
-                found = None
+                futures, name, calls = self._tasks.get()
+                found: list[Any] = [None] * len(calls)
                 try:
+                    if name == "end":
+                        break
                     try:
-                        connection.send(task)
+                        connection.send((name, calls))
                     except OSError:
                         raise
                     except Exception:  # it cannot be pickled, which the pipeline then meets
                         continue
-                    if not task:
-                        break
                     found = connection.recv()
-                    if found and task[0] == "stage" and self._late:
+                    if name == "stage" and self._late:
                         # Behind all that are to be staged.
-                        self._counts[found.id] = self._put("count", found)
+                        staged = [s for s in found if s]
+                        counts = self._put("count", [(s,) for s in staged])
+                        self._counts |= zip((s.id for s in staged), counts, strict=True)
                 finally:
-                    future.set_result(found)
+                    for future, result in zip(futures, found, strict=True):
+                        future.set_result(result)
         except Exception:  # it ended, or was ended while it sent
             pass
         finally:
@@ -245,32 +271,37 @@ class Processes:
                 future.set_result(None)
 
 
-def _drained(tasks: queue.SimpleQueue[tuple[Future[Any], Any]]) -> Any:
+# The futures of the results, a function's name, and the arguments of each call.
+_Task = tuple[list[Future[Any]], str, Sequence[tuple[Any, ...]]]
+
+
+def _drained(tasks: queue.SimpleQueue[_Task]) -> Iterator[Future[Any]]:
     with contextlib.suppress(queue.Empty):
         while True:
-            yield tasks.get_nowait()[0]
+            yield from tasks.get_nowait()[0]
 
 
 def _work(connection: Connection, functions: dict[str, Callable[..., Any]], quiet: bool) -> None:
-    """What each process does: a task's result, or None where it fails."""
+    """What each process does: each call's result, or None where it fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # what is half written is removed
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()  # what was imported is not looked through again and again
     if quiet:
         sys.stderr = io.StringIO()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            task, found = connection.recv(), None
-            if not task:
-                return
-            with contextlib.suppress(Exception):
-                found = functions[task[0]](*task[1:])
+            name, calls = connection.recv()
+            found: list[Any] = [None] * len(calls)
+            for i, arguments in enumerate(calls):
+                with contextlib.suppress(Exception):
+                    found[i] = functions[name](*arguments)
             try:
                 connection.send(found)
             except (EOFError, OSError):
                 raise
             except Exception:  # it cannot be pickled
-                connection.send(None)
+                connection.send([None] * len(calls))
 
 
 def _end_with_parent() -> None:
