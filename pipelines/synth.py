@@ -57,7 +57,7 @@ def synth(out: Path, scenes: int, size: int, seed: int) -> dict[str, Any]:
 
 
 def _scene(out: Path, number: int, size: int, rng: np.random.Generator) -> None:
-    block = 512 if size >= 512 else 16
+    block = min(512, max(16, size // 16 * 16))
     profile = {
         "driver": "GTiff", "height": size, "width": size, "crs": "EPSG:32633", "tiled": True,
         "transform": from_origin(500000 + number * size * 10, 5000000, 10, 10),
