@@ -66,7 +66,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25 --durations-min=5
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 600  # a busy host has taken three quarters of two cores
 
 # Those that need Java, Maven or Go; each skips, with the reason, where its own is missing.
 # By files: each engine is downloaded, built and started by one process.

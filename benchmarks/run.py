@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,7 @@ def _discard(out: Path) -> None:
         for file in out.rglob("*"):
             if file.is_file():
                 os.truncate(file, 0)
-        number = sum(1 for _ in out.parent.glob("discarded-*"))
-        out.rename(out.with_name(f"discarded-{number}"))
+        out.rename(out.with_name(f"discarded-{uuid.uuid4().hex}"))
 
 
 def _warm(scenes: Path) -> None:

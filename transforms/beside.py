@@ -6,14 +6,17 @@ import dataclasses
 import itertools
 import os
 from bisect import bisect_left
+from pathlib import Path
 
 from .errors import ConfigError, describe
 from .scenes import SceneFiles
+from .sources import read_head
 from .storage import is_remote, stamps
 
-# Rasters that are one file, and whose companions are called like it. Not, say, VRTs: those of the
-# files that one names lie beside these.
+# Rasters that are one file, and whose companions are called like it. Not, say, VRTs, whatever they
+# are called: the companions of the files that one names lie beside these.
 _SINGLE = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff")
 
 
 def stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
@@ -23,7 +26,10 @@ def stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
       ConfigError: a remote folder cannot be listed.
     """
     folders = _Folders()
-    watched = [list(filter(folders.may_hold, scene.watched())) for scene in scenes]
+    watched = []
+    for scene in scenes:
+        own = {*(a.path for a in scene.assets), *scene.labels.values()}
+        watched.append([p for p in scene.watched() if p in own or folders.may_hold(p)])
     try:
         found = stamps(itertools.chain.from_iterable(watched))
     except Exception as e:
@@ -32,14 +38,15 @@ def stamped(scenes: list[SceneFiles]) -> list[SceneFiles]:
         dataclasses.replace(
             scene,
             stamps={p: found[p] for p in paths if p in found},
-            alone=all(map(folders.is_alone, _opened(scene))),
+            alone=_is_alone(scene, folders),
         )
         for scene, paths in zip(scenes, watched, strict=True)
     ]
 
 
-def _opened(scene: SceneFiles) -> list[str]:
-    return [*(str(a) for a in scene.assets), *scene.labels.values()]
+def _is_alone(scene: SceneFiles, folders: _Folders) -> bool:
+    paths = [*(str(a) for a in scene.assets), *scene.labels.values()]
+    return all(a.source == "raster" for a in scene.assets) and all(map(folders.is_alone, paths))
 
 
 class _Folders(dict[str, list[str] | None]):
@@ -76,4 +83,4 @@ class _Folders(dict[str, list[str] | None]):
             if not names[at][len(stem) : len(stem) + 1].isalnum():
                 found.append(names[at])
             at += 1
-        return found == [name]
+        return found == [name] and read_head(Path(path)).startswith(_HEADS)

@@ -252,7 +252,8 @@ class Processes:
                         raise
                     except Exception:  # it cannot be pickled, which the pipeline then meets
                         continue
-                    found = connection.recv()
+                    for i in range(len(calls)):  # one that is killed takes the rest with it alone
+                        found[i] = connection.recv()
                     if name == "stage" and self._late:
                         # Behind all that are to be staged.
                         staged = [s for s in found if s]
@@ -292,16 +293,16 @@ def _work(connection: Connection, functions: dict[str, Callable[..., Any]], quie
     with contextlib.suppress(EOFError, OSError):
         while True:
             name, calls = connection.recv()
-            found: list[Any] = [None] * len(calls)
-            for i, arguments in enumerate(calls):
+            for arguments in calls:
+                found = None
                 with contextlib.suppress(Exception):
-                    found[i] = functions[name](*arguments)
-            try:
-                connection.send(found)
-            except (EOFError, OSError):
-                raise
-            except Exception:  # it cannot be pickled
-                connection.send([None] * len(calls))
+                    found = functions[name](*arguments)
+                try:
+                    connection.send(found)
+                except (EOFError, OSError):
+                    raise
+                except Exception:  # it cannot be pickled
+                    connection.send(None)
 
 
 def _end_with_parent() -> None:

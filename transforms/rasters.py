@@ -32,6 +32,7 @@ _NETWORK_DRIVERS = (
 set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
 # For good, since the filters that `warnings.catch_warnings` swaps are shared by all threads.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+_LOOK = "GDAL_DISABLE_READDIR_ON_OPEN"
 _CURL_NOTHING = "scenefeed-opens-nothing-by-url"
 
 RASTER_ERRORS = (RasterioError, OSError, ValueError)
@@ -44,12 +45,13 @@ def gdal_environment(scene: SceneFiles | None = None) -> Iterator[None]:
     if scene is not None and scene.remote:
         # Listing a folder of thousands to look for masks beside the scene is many requests.
         look = "TRUE" if scene.has_sidecars else "EMPTY_DIR"
-        options |= _REMOTE | {"GDAL_DISABLE_READDIR_ON_OPEN": look} | _endpoints(os.environ)
+        options |= _REMOTE | {_LOOK: look} | _endpoints(os.environ)
     else:
         options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = _CURL_NOTHING
-        if scene is not None and scene.alone:
-            # Else each file that is opened lists its folder, or asks for fifty files.
-            options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+        # Else each file that is opened lists its folder, or asks for fifty files. Said in any case:
+        # what an Env of the main thread says, others inherit.
+        look = "EMPTY_DIR" if scene is not None and scene.alone else os.environ.get(_LOOK, "FALSE")
+        options[_LOOK] = look
         # Not GTIFF_DIRECT_IO, which takes 0.3 core-seconds a GB less: strips past the end of a file
         # that is cut off are then anything that memory holds, without an error (GDAL 3.10).
     with rasterio.Env(**options):

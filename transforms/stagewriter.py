@@ -149,6 +149,8 @@ def _access() -> Any:
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_file_locking(False, True)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
+    # What is buffered is written when a dataset is freed, where a full disk ends in a crash.
+    access.set_sieve_buf_size(0)
     return access
 
 

@@ -1,10 +1,12 @@
 """What lies beside scenes' files, and that GDAL, told that nothing does, misses nothing."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.finding import find_scenes
@@ -59,6 +61,30 @@ def test_only_rasters_of_one_file_can_be_alone(tmp_path):
     assert not found(tmp_path, labels=masks)["a"].alone
     shapes = {"m": {"kind": "vector", "path": "labels/b.geojson"}}
     assert not found(tmp_path, labels=shapes)["a"].alone
+
+
+def test_a_vrt_by_another_name_is_not_alone(tmp_path):
+    write(tmp_path / "in.tif")
+    write(tmp_path / "other.png", driver="PNG")
+    rasterio.shutil.copy(tmp_path / "in.tif", tmp_path / "named.tif", driver="VRT")
+    scenes = found(tmp_path, "*.tif", "*.png")
+    alone = {"in": True, "other": True, "named": False}
+    assert {k: s.alone for k, s in scenes.items()} == alone
+
+
+def test_what_one_scene_is_told_is_not_told_of_another(tmp_path):
+    """An option that the main thread sets is every thread's."""
+    for name in ("a.tif", "b.tif"):
+        write(tmp_path / name)
+    (tmp_path / "b.tfw").write_text("10\n0\n0\n-10\n1005\n1995\n")
+    scenes = found(tmp_path)
+
+    def where():
+        with gdal_environment(scenes["b"]), rasterio.open(tmp_path / "b.tif") as file:
+            return file.transform
+
+    with gdal_environment(scenes["a"]), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(where).result() == rasterio.Affine(10, 0, 1000, 0, -10, 2000)
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
