@@ -145,8 +145,10 @@ class StageWriter:
 @functools.cache
 def _access() -> Any:
     """How the file is opened: without a lock, which network file systems may lack; closed with all
-    that is open in it."""
+    that is open in it; in the format of any HDF5, whose root tells no time (that of HDF5 2 does).
+    """
     access = h5p.create(h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
     access.set_file_locking(False, True)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     # What is buffered is written when a dataset is freed, where a full disk ends in a crash.
