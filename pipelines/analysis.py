@@ -128,15 +128,14 @@ class Analysis:
         return dataclasses.replace(self.counting, folder=str(self.folder / "counts"))
 
 
-def begin(_: Any, run: Run, scenes: Sequence[StagedScene], counted: Sequence[Any]) -> None:
+def begin(run: Run, scenes: Sequence[StagedScene]) -> None:
     """Begins the analysis of a dataset whose records are not written yet.
 
     What is in its way is left to ``analysis_of``, which then finds nothing begun.
 
     Args:
       run: in this process.
-      scenes: all of them.
-      counted: is there when they are counted, or will be.
+      scenes: all of them, counted or going to be.
     """
     if not analyst.is_beside():
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,18 @@ from ..loader.spec import Feature
 from ..transforms.baking import Baking
 from ..transforms.errors import DeadLetter
 from ..transforms.headers import SceneHeader
-from ..transforms.pipeline import DEAD, AssignAndWrite, Choose, Count, Given, Plan, Stage, agreed
+from ..transforms.pipeline import (
+    DEAD,
+    AssignAndWrite,
+    Choose,
+    Count,
+    Given,
+    Plan,
+    Stage,
+    Told,
+    agreed,
+    told,
+)
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
 from ..transforms.shards import WrittenShard
@@ -59,15 +69,14 @@ def _write_and_finish(
 ) -> None:  # fmt: skip
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, letters = chosen.main, (*dead, chosen[DEAD]) | "DeadLetters" >> beam.Flatten()
-    # Nobody else asks where patches lie.
-    scenes = staged | "Told" >> beam.Map(dataclasses.replace, contents=None)
+    scenes = staged | "Told" >> Told()
     if run.counting:
         counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
         if run.is_here:
             _ = (
                 pipeline
                 | "OnceCounted" >> beam.Impulse()
-                | "Analyze" >> beam.Map(analysis.begin, run, AsList(scenes), AsList(counted))
+                | "Analyze" >> beam.Map(_analyze, run, AsList(scenes), AsList(counted))
             )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     layout = AsSingleton(layout, default_value=None)
@@ -79,9 +88,14 @@ def _as_planned(scene: StagedScene) -> PlannedScene:
     return PlannedScene(SceneFiles(scene.id, ()), scene.header)
 
 
+def _analyze(_: bytes, run: Run, scenes: Iterable[bytes], counted: Iterable[Any]) -> None:
+    """``counted`` is there when scenes are counted, or will be."""
+    analysis.begin(run, told(scenes))
+
+
 def _finish(
     _: bytes, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
-    scenes: Iterable[StagedScene], dead: Iterable[DeadLetter],
+    scenes: Iterable[bytes], dead: Iterable[DeadLetter],
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}
-    finish(run, found, shards, scenes, dead)
+    finish(run, found, shards, told(scenes), dead)
