@@ -16,6 +16,7 @@ SCENEFEED = (sys.executable, "-m", "scenefeed.pipelines.cli")
 TILE = 64
 # Scenes of equal total size. The last is there where they do not become smaller than a tile.
 GROWTH = (1, 10, 100, 1000, 10_000)
+GIB_SIDE = 11_584  # pixels, whole tiles: a scene of a GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Row:
       keep: the folder that its first OUT is kept as, for rows after it.
       mib: of pixels; where given, the figure is seconds a MiB.
       scenes: the folder of the scenes that it reads; "" for none.
+      cold: of these nothing is in the page cache; else all of it.
     """
 
     name: str
@@ -37,11 +39,13 @@ class Row:
     keep: str = ""
     mib: float = 0
     scenes: str = ""
+    cold: bool = False
 
 
-def rows(work: Path, size: int) -> list[Row]:
+def rows(work: Path, size: int, gib: int = 0) -> list[Row]:
     """All rows, those that keep a folder before those that read it."""
-    return [*_start_up(), *_convert(work), *_check(work), *_load(work), *_growth(work, size)]
+    every = _start_up(), _convert(work), _check(work), _load(work), _growth(work, size)
+    return [row for group in (*every, _sizes(work, gib)) for row in group]
 
 
 def _start_up() -> Iterator[Row]:
@@ -102,3 +106,17 @@ def growth_sides(size: int) -> list[tuple[int, int]]:
     units = [(side, 512 if side > 448 else TILE) for side in sides if side >= TILE]
     whole = [round(side / unit) * unit for side, unit in units]
     return [(round(size**2 / side**2), side) for side in whole]
+
+
+def _sizes(work: Path, gib: int) -> Iterator[Row]:
+    for count in sizes(gib):
+        config, scenes = str(work / f"size-{count}.yaml"), str(work / f"size-{count}/scenes")
+        command = (*SCENEFEED, "convert", "--config", config, "--output", "OUT")
+        mib = count * GIB_SIDE**2 * 8 / 2**20
+        reference = "size: 1 GiB" if count > 1 else ""
+        yield Row(f"size: {count} GiB", command, reference, mib=mib, scenes=scenes, cold=True)
+
+
+def sizes(gib: int) -> list[int]:
+    """How many scenes of a GiB: 1, 2, 4 ... up to ``gib``."""
+    return [2**n for n in range(gib.bit_length())]

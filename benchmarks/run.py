@@ -26,8 +26,9 @@ from typing import Any
 
 from floors import STEPS
 from machine import facts
-from rows import SCENEFEED, Row, growth_sides, rows
+from rows import GIB_SIDE, SCENEFEED, Row, growth_sides, rows, sizes
 
+from scenefeed.pipelines.check import cold
 from scenefeed.pipelines.check.noise import watching
 
 FLOORS = "floors: core-seconds a GB"
@@ -57,18 +58,31 @@ def timed(command: list[str]) -> dict[str, Any]:
     return found
 
 
-def make_scenes(work: Path, size: int, names: list[str]) -> None:
+def make_scenes(work: Path, size: int, gib: int, names: list[str]) -> None:
     """The scenes of the rows that are asked for, and a configuration for each."""
-    wanted = {"synth": (2, size)} if any(not n.startswith("growth") for n in names) else {}
+    beside = any(not n.startswith(("growth", "size")) for n in names)
+    wanted = {"synth": (2, size)} if beside else {}
     for count, side in growth_sides(size):
         if any(n.startswith(f"growth: {count} scene") for n in names):
             wanted[f"growth-{count}"] = count, side
+    numbers = [n for n in sizes(gib) if f"size: {n} GiB" in names]
+    if numbers:
+        wanted[f"size-{numbers[-1]}"] = numbers[-1], GIB_SIDE
     for folder, (count, side) in wanted.items():
         synth = ["synth", str(work / folder), "--scenes", str(count), "--size", str(side)]
         timed([*SCENEFEED, *synth, "--seed", "0"])
-        (work / f"{folder}.yaml").write_text(
-            f"scenes: {{paths: [{folder}/scenes]}}\ntile: {{size: 64}}\nrecords: {{num_shards: 16}}\n"
-        )
+        _configure(work, folder)
+    for number in numbers[:-1]:  # the first ones of the largest row's
+        (work / f"size-{number}/scenes").mkdir(parents=True)
+        for path in sorted((work / f"size-{numbers[-1]}/scenes").iterdir())[:number]:
+            os.link(path, work / f"size-{number}/scenes" / path.name)
+        _configure(work, f"size-{number}")
+
+
+def _configure(work: Path, folder: str) -> None:
+    (work / f"{folder}.yaml").write_text(
+        f"scenes: {{paths: [{folder}/scenes]}}\ntile: {{size: 64}}\nrecords: {{num_shards: 16}}\n"
+    )
 
 
 def measure(work: Path, todo: list[Row], rounds: int) -> Runs:
@@ -79,8 +93,8 @@ def measure(work: Path, todo: list[Row], rounds: int) -> Runs:
         order = todo if not number else rng.sample(todo, len(todo))
         for row in order:
             _discard(out)
-            if row.scenes:
-                _warm(Path(row.scenes))
+            scenes = [str(path) for path in Path(row.scenes).glob("*.tif")] if row.scenes else []
+            (cold.empty if row.cold else cold.fill)(scenes)
             found = timed([part.replace("OUT", str(out)) for part in row.command])
             found["figure"] = found.get("seconds", found["wall_s"]) / (row.mib or 1)
             metrics = out / "metrics.json"
@@ -104,14 +118,6 @@ def _discard(out: Path) -> None:
             if file.is_file():
                 os.truncate(file, 0)
         out.rename(out.with_name(f"discarded-{uuid.uuid4().hex}"))
-
-
-def _warm(scenes: Path) -> None:
-    """Has the system hold the scenes, which what other rows write may have pushed out."""
-    for path in scenes.glob("*.tif"):
-        with open(path, "rb", buffering=0) as file:
-            while file.read(1 << 24):
-                pass
 
 
 def steps(metrics: dict[str, Any]) -> dict[str, float]:
@@ -161,6 +167,10 @@ def step_table(results: Runs) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=4096, help="side of the two scenes, pixels")
+    parser.add_argument(
+        "--gib", type=int, default=0, metavar="N",
+        help="rows of 1, 2, 4 ... up to N GiB read from the disk, which takes 3.2 times N of it",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="rows whose name this pattern finds")
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
@@ -170,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         args.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="scenefeed-bench-", dir=args.work))
     try:
-        every = rows(work, args.size)
+        every = rows(work, args.size, args.gib)
         todo = [r for r in every if re.search(args.only, r.name)]
         if not todo:
             listed = "\n  ".join(r.name for r in every)
@@ -178,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         groups = {r.name.split(":")[0] for r in todo}
         if groups & {"load", "check"}:  # they read what these leave
             todo = [r for r in every if r in todo or r.keep]
-        make_scenes(work, args.size, [r.name for r in todo])
+        make_scenes(work, args.size, args.gib, [r.name for r in todo])
         with watching() as seen:
             results = measure(work, todo, args.rounds)
         machine = facts() | {"others_busy": seen.busy, "steal": seen.steal}
