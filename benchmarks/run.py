@@ -67,15 +67,18 @@ def make_scenes(work: Path, size: int, gib: int, names: list[str]) -> None:
             wanted[f"growth-{count}"] = count, side
     numbers = [n for n in sizes(gib) if f"size: {n} GiB" in names]
     if numbers:
-        wanted[f"size-{numbers[-1]}"] = numbers[-1], GIB_SIDE
+        wanted["size"] = 1, GIB_SIDE
     for folder, (count, side) in wanted.items():
         synth = ["synth", str(work / folder), "--scenes", str(count), "--size", str(side)]
         timed([*SCENEFEED, *synth, "--seed", "0"])
         _configure(work, folder)
-    for number in numbers[:-1]:  # the first ones of the largest row's
+    for number in numbers:
         (work / f"size-{number}/scenes").mkdir(parents=True)
-        for path in sorted((work / f"size-{numbers[-1]}/scenes").iterdir())[:number]:
-            os.link(path, work / f"size-{number}/scenes" / path.name)
+        for i in range(number):
+            copy = work / f"size/scene_{i:02d}.tif"
+            if not copy.exists():  # one scene's pixels; to make others takes ten times as long
+                shutil.copyfile(work / "size/scenes/synth_00.tif", copy)
+            os.link(copy, work / f"size-{number}/scenes" / copy.name)
         _configure(work, f"size-{number}")
 
 
