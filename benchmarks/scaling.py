@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -106,13 +105,13 @@ def count(scenes: int, shards: int, side: int) -> dict[str, float]:
 
 
 def pointer_bytes() -> float:
-    """Of one patch among a share of 32, as Beam pickles it."""
+    """Of one patch among a share of 32, as Beam carries it."""
     from scenefeed.transforms.assign import Pointers
 
     rows, cols = np.arange(64, dtype=np.int32).reshape(2, 32)
     order, at = np.arange(64, dtype=np.uint64).reshape(2, 32)
     share = Pointers("scene", "s3://bucket/stage/scene.h5", rows, cols, order, {"image": at})
-    return len(pickle.dumps(share, 5)) / 32
+    return len(share.pack(seed=0)) / 32
 
 
 def main() -> None:

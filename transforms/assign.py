@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -58,6 +60,41 @@ class Pointers:
     offsets: Mapping[str, np.ndarray]
     values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def pack(self, seed: int | None = None) -> bytes:
+        """As few bytes as can be, 3 to 7 a patch instead of 24 and more: a runner in one process
+        holds a dozen copies of what it hands on.
+
+        Args:
+          seed: what ``order`` was drawn with, as ``assign_scene`` does it; without it, ``order`` is
+            packed too.
+        """
+        # One after the other in the file, patches lie a few steps apart.
+        steps = {"rows": _steps(self.rows), "cols": _steps(self.cols)}
+        offsets = {k: _steps(v) for k, v in self.offsets.items()}
+        order = self.order if seed is None else seed
+        state = vars(self) | steps | {"offsets": offsets, "order": order}
+        return zlib.compress(pickle.dumps(state), level=1)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Pointers:
+        """What ``pack`` was called on."""
+        state = pickle.loads(zlib.decompress(packed))
+        rows, cols = _summed(state["rows"]), _summed(state["cols"])
+        offsets = {k: _summed(v) for k, v in state["offsets"].items()}
+        order = state["order"]
+        if isinstance(order, int):
+            order = patch_hashes(order, "order", state["scene_id"], rows, cols)
+        found = {"rows": rows, "cols": cols, "offsets": offsets, "order": order}
+        return cls(**(state | found))
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    return np.diff(values, prepend=values.dtype.type(0))
+
+
+def _summed(steps: np.ndarray) -> np.ndarray:
+    return np.cumsum(steps, dtype=steps.dtype)
 
 
 def plan_shards(

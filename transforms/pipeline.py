@@ -21,7 +21,7 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from ..loader.spec import Feature
 from . import processes
-from .assign import Pointers, SplitPlan, assign_scene, plan_shards
+from .assign import SplitPlan, assign_scene, plan_shards
 from .baking import Baking
 from .choosing import Rates, choose, count_classes, rates_of
 from .config import Config
@@ -305,7 +305,8 @@ class AssignAndWrite(beam.PTransform):  # type: ignore[misc]
         return (
             staged
             | "SpreadStaged" >> Spread()
-            | "AssignShards" >> beam.ParDo(_AssignScene(config), plans, found)
+            | "AssignShards"
+            >> beam.ParDo(_AssignScene(config), plans, found).with_output_types(tuple[Key, bytes])
             | "WriteShards"
             >> WriteShards(
                 self._folder, config.splits, found, config.records.compression, plans, self._baking
@@ -325,11 +326,11 @@ class _AssignScene(beam.DoFn):  # type: ignore[misc]
 
     def process(
         self, scene: StagedScene, plans: dict[str, SplitPlan], features: dict[str, Feature]
-    ) -> Iterator[tuple[Key, Pointers]]:
+    ) -> Iterator[tuple[Key, bytes]]:
         found = scene.contents or read_contents(scene.path, features)
         choice = choose(scene, self._config, scene.rates, found)
         for split, shard, pointers in assign_scene(scene, choice, plans, found, self._config):
-            yield (split, shard), pointers
+            yield (split, shard), pointers.pack(self._config.records.seed)
 
 
 @beam.typehints.with_input_types(StagedScene)
@@ -367,6 +368,6 @@ class _CountScene(OurVersion):
 
 
 __all__ = [
-    "DEAD", "AssignAndWrite", "Choose", "Count", "Given", "Plan", "Pointers", "Spread", "Stage",
+    "DEAD", "AssignAndWrite", "Choose", "Count", "Given", "Plan", "Spread", "Stage",
     "Told", "WrittenShard", "told",
 ]  # fmt: skip

@@ -96,14 +96,14 @@ class Filled:
 
 
 def write_records(
-    write: Callable[[list[bytes]], Any], pointers: list[Pointers], features: Mapping[str, Feature],
+    write: Callable[[list[bytes]], Any], pointers: list[bytes], features: Mapping[str, Feature],
     baking: Baking | None, timer: Timer,
 ) -> np.ndarray:  # fmt: skip
     """Gathers a shard's patches from their stage files and hands them on as records, in order.
 
     Args:
       write: takes one record, in parts.
-      pointers: the shard's patches.
+      pointers: the shard's patches, packed ``Pointers``.
       features: the records' features.
       baking: what becomes of images; None to leave them as they are.
       timer: of the steps.
@@ -119,7 +119,7 @@ def write_records(
     sizes: list[int] = []
     with contextlib.ExitStack() as stack:
         with timer("gather"):
-            shard = Ordered(pointers)
+            shard = Ordered(map(Pointers.unpack, pointers))
             patches = stack.enter_context(gather(shard, staged))
             small = _small(shard)
         # Some patches at a time, few enough to stay in the processor's cache: the clock would cost
@@ -168,7 +168,7 @@ def _small(shard: Ordered) -> Callable[[slice], dict[str, list[Any]]]:
 
 
 def fill(
-    path: str, pointers: list[Pointers], features: Mapping[str, Feature], baking: Baking | None
+    path: str, pointers: list[bytes], features: Mapping[str, Feature], baking: Baking | None
 ) -> Filled:
     """Writes a shard's records into a local file. Arguments and errors as ``write_records``."""
     timer = Timer()

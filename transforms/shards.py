@@ -28,7 +28,7 @@ from ..loader.index import SUFFIX, format_index
 from ..loader.spec import Feature
 from ..loader.tfrecord import framing
 from . import processes
-from .assign import Pointers, SplitPlan
+from .assign import SplitPlan
 from .baking import Baking
 from .errors import DISK_ERRORS, MAKE_ROOM, JobError
 from .records import Filled, HashingFile, write_records
@@ -113,11 +113,11 @@ def sinks_of(prefix: str, compression: str) -> list[_ShardSink]:
 Key = tuple[str, int]  # split, number of the shard
 
 
-@beam.typehints.with_input_types(tuple[Key, Pointers])
+@beam.typehints.with_input_types(tuple[Key, bytes])
 class WriteShards(WriteToTFRecord):  # type: ignore[misc]
     """Pointers to patches in, all splits' shards out.
 
-    Input: ((split, shard), Pointers). Output: one ``WrittenShard`` a shard, final path, after all
+    Input: ((split, shard), packed Pointers). Output: one ``WrittenShard`` a shard, final path, after all
     were renamed. Every shard of the plan is written, also one that drew no patch, so that names
     always run from 0 to N - 1. Splits are written side by side: a small one of few shards would
     not keep all workers busy.
@@ -146,10 +146,10 @@ class WriteShards(WriteToTFRecord):  # type: ignore[misc]
         init = once | "InitializeWrite" >> beam.Map(_initialize, self._sinks)
         every = once | "EveryShard" >> beam.FlatMap(
             _every_shard, self._plans
-        ).with_output_types(tuple[Key, Any])  # fmt: skip
+        ).with_output_types(tuple[Key, bytes])  # fmt: skip
         written = (
             (pcoll, every)
-            | "WithEmpty" >> beam.Flatten().with_output_types(tuple[Key, Any])
+            | "WithEmpty" >> beam.Flatten().with_output_types(tuple[Key, bytes])
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard"
             >> beam.ParDo(
@@ -185,10 +185,10 @@ def _initialize(_: bytes, sinks: Sinks) -> Inits:
     return {split: [sink.initialize_write() for sink in some] for split, some in sinks.items()}
 
 
-def _every_shard(_: bytes, plans: Mapping[str, SplitPlan]) -> Iterator[tuple[Key, None]]:
+def _every_shard(_: bytes, plans: Mapping[str, SplitPlan]) -> Iterator[tuple[Key, bytes]]:
     for split, plan in plans.items():
         for number in range(plan.num_shards):
-            yield (split, number), None
+            yield (split, number), b""
 
 
 class _WriteShard(beam.DoFn):  # type: ignore[misc]
@@ -200,7 +200,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
         self._bytes = Metrics.counter("scenefeed", "record-bytes-written")
 
     def process(
-        self, element: tuple[Key, Iterable[Pointers | None]], inits: Inits,
+        self, element: tuple[Key, Iterable[bytes]], inits: Inits,
         features: dict[str, Feature],
     ) -> Iterator[WrittenShard]:  # fmt: skip
         (split, number), pointers = element
@@ -227,7 +227,7 @@ class _WriteShard(beam.DoFn):  # type: ignore[misc]
 
 def write_shard(
     sinks: Sequence[Any], inits: Sequence[str], split: str, number: int,
-    pointers: list[Pointers], features: Mapping[str, Feature], baking: Baking | None = None,
+    pointers: list[bytes], features: Mapping[str, Feature], baking: Baking | None = None,
 ) -> WrittenShard:  # fmt: skip
     """Gathers a shard's patches from their stage files and writes them in order, and its index.
 
@@ -235,7 +235,7 @@ def write_shard(
       sinks: Beam's TFRecord sink, and a second one where an index is wanted.
       inits: what each one's ``initialize_write`` gave: its temporary folder.
       split, number: which shard.
-      pointers: its patches.
+      pointers: its patches, packed ``Pointers``.
       features: the records' features.
       baking: what becomes of images; None to leave them as they are.
 
@@ -256,7 +256,7 @@ def write_shard(
 
 
 def _fill(
-    sink: Any, init: str, attempt: str, pointers: list[Pointers], features: Mapping[str, Feature],
+    sink: Any, init: str, attempt: str, pointers: list[bytes], features: Mapping[str, Feature],
     baking: Baking | None,
 ) -> tuple[str, Filled]:  # fmt: skip
     """Writes a shard's records under the name that the sink has for them, which is told, too; by

@@ -43,7 +43,7 @@ class Ours(Alternative):
             rows = part.astype(np.int32)
             patches = Pointers("sample", str(source), rows, rows * 0, np.arange(len(part)),
                                {"image": begin + part * size})  # fmt: skip
-            written.append(write_shard(sinks, inits, "train", shard, [patches], features))
+            written.append(write_shard(sinks, inits, "train", shard, [patches.pack()], features))
         shards = [
             Shard(str(Path(s.path).relative_to(folder)), s.num_examples, s.num_bytes, s.sha256,
                   s.record_bytes)

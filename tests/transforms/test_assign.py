@@ -91,6 +91,53 @@ def test_every_patch_goes_to_one_shard_evenly():
     assert max(len(p.order) for p in parts) < 1.15 * len(ROWS) / 16
 
 
+def test_packed_pointers_are_few_bytes_and_come_back_the_same():
+    config = parse({"records": {"num_shards": 16, "seed": 5}}, "")
+    choice = Choice(ROWS.astype("i4") - 64, COLS.astype("i4"), np.zeros(len(ROWS), int))
+    every = np.arange(len(ROWS))
+    chunked = every * 32768 + every // 32 * 512 + (1 << 40)
+    level = np.random.default_rng(0).random(len(ROWS), np.float32)
+    found = Contents(
+        choice.rows, choice.cols, {"image": chunked, "mask": 10**9 - every * 8}, {"level": level},
+        {"site": "x"},
+    )  # fmt: skip
+    scene, plans = staged("s", len(ROWS)), plan_shards({"s": {"train": len(ROWS)}}, 100, config)
+    parts = [p for _, _, p in assign_scene(scene, choice, plans, found, config)]
+    assert len(parts) == 16
+    for part in parts:
+        assert_same(Pointers.unpack(part.pack()), part)
+        packed = part.pack(seed=5)
+        assert_same(Pointers.unpack(packed), part)
+        # Beside the level, whose 4 bytes are noise; 32 as they are, with the order's 8.
+        assert len(packed) < 4 * len(part.rows) + 6 * len(part.rows) < len(part.pack())
+
+
+def test_pointers_to_nothing_and_of_any_order_are_packed():
+    none = np.zeros(0, np.int32)
+    empty = Pointers("é", "s.h5", none, none, none.astype("u8"), {"image": none.astype("i8")})
+    assert_same(Pointers.unpack(empty.pack(0)), empty)
+    drawn = Pointers("s", "s.h5", KEY, KEY[::-1], KEY.astype("u8") << np.uint64(58), {"image": KEY})
+    assert_same(Pointers.unpack(drawn.pack()), drawn)
+
+
+def assert_same(found, expected):
+    assert (found.scene_id, found.path, found.texts) == (
+        expected.scene_id, expected.path, expected.texts,
+    )  # fmt: skip
+    for name in ("rows", "cols", "order"):
+        assert_equal(getattr(found, name), getattr(expected, name))
+    for name in ("offsets", "values"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert_equal(ours[key], theirs[key])
+
+
+def assert_equal(found, expected):
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_order_within_a_shard_does_not_depend_on_arrival():
     rng = np.random.default_rng(0)
     parts = [

@@ -249,7 +249,7 @@ def shard(staged):
     for s in staged:
         held = read_contents(s.path, found)
         choice = choose(s, config, {}, held)
-        parts += [p for split, _, p in assign_scene(s, choice, shards, held, config)
+        parts += [p.pack(config.records.seed) for split, _, p in assign_scene(s, choice, shards, held, config)
                   if split == "train"]
     return parts, found, None
 """

@@ -63,6 +63,7 @@ def pointers(tmp_path):
 
 def write(elements, folder, compression="none", plans=PLAN):
     """Runs WriteShards for three splits; gives the shards in order."""
+    packed = [(key, part.pack()) for key, part in elements]
 
     class Written(beam.PTransform):
         def expand(self, pcoll):
@@ -74,7 +75,7 @@ def write(elements, folder, compression="none", plans=PLAN):
                 str(folder), splits, single(features), compression, single(planned)
             )
 
-    return sorted(run_beam(elements, Written()), key=lambda s: (s.split, s.number))
+    return sorted(run_beam(packed, Written()), key=lambda s: (s.split, s.number))
 
 
 def images(shard, compression=""):
@@ -213,7 +214,9 @@ def test_a_disk_that_is_full_at_the_index_fails_the_job(pointers, tmp_path):
 
     sinks[1].open_writer = full
     key, part = pointers[0]
-    writing = _WriteShard({"train": sinks}).process((key, [part]), {"train": inits}, FEATURES)
+    writing = _WriteShard({"train": sinks}).process(
+        (key, [part.pack()]), {"train": inits}, FEATURES
+    )
     with pytest.raises(JobError, match="shard 0 of train cannot be written: No space left"):
         list(writing)
 
