@@ -16,7 +16,7 @@ SCENEFEED = (sys.executable, "-m", "scenefeed.pipelines.cli")
 TILE = 64
 # Scenes of equal total size. The last is there where they do not become smaller than a tile.
 GROWTH = (1, 10, 100, 1000, 10_000)
-GIB_SIDE = 11_584  # pixels, whole tiles: a scene of a GiB
+GIB_SIDE = 11_264  # pixels, whole blocks of 512: a scene of nearly a GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,5 +118,5 @@ def _sizes(work: Path, gib: int) -> Iterator[Row]:
 
 
 def sizes(gib: int) -> list[int]:
-    """How many scenes of a GiB: 1, 2, 4 ... up to ``gib``."""
-    return [2**n for n in range(gib.bit_length())]
+    """How many scenes of a GiB: 1, 2, 4 ... up to ``gib``; none for 0 and less."""
+    return [2**n for n in range(max(0, gib).bit_length())]

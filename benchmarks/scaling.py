@@ -29,7 +29,7 @@ UPLOAD_PART = 50 << 20  # of s3fs
 # By (shard, stage file): what the counts below gave.
 REQUESTS_PER_SHARE = 1.0
 # By patch.
-INDEX_BYTES, POINTER_BYTES = 30, 37
+INDEX_BYTES, POINTER_BYTES = 30, 15
 
 
 def predict(size: float, tensors: int = 1) -> dict[str, float]:
@@ -105,13 +105,23 @@ def count(scenes: int, shards: int, side: int) -> dict[str, float]:
 
 
 def pointer_bytes() -> float:
-    """Of one patch among a share of 32, as Beam carries it."""
+    """Of one patch, as Beam carries it: a scene of ``SCENE`` bytes, staged remotely, and shards of
+    ``SHARD`` of the whole table's middle column."""
     from scenefeed.transforms.assign import Pointers
+    from scenefeed.transforms.hashing import shuffle_order
 
-    rows, cols = np.arange(64, dtype=np.int32).reshape(2, 32)
-    order, at = np.arange(64, dtype=np.uint64).reshape(2, 32)
-    share = Pointers("scene", "s3://bucket/stage/scene.h5", rows, cols, order, {"image": at})
-    return len(share.pack(seed=0)) / 32
+    side, name = int((SCENE / PATCH) ** 0.5), "scene-00017"
+    rows, cols = (64 * np.indices((side, side), np.int32)).reshape(2, -1)
+    order = shuffle_order(0, name, rows, cols)
+    patches = np.argsort(order)[
+        : int(SHARD / PATCH / GROUP)
+    ]  # one share: patches that lie together
+    at = np.arange(len(patches)) * int(PATCH)
+    share = Pointers(
+        name, f"s3://bucket/stage/{name}.h5", rows[patches], cols[patches], order[patches],
+        {"image": at},
+    )  # fmt: skip
+    return len(share.pack(seed=0)) / len(patches)
 
 
 def main() -> None:

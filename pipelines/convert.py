@@ -22,7 +22,7 @@ from ..transforms.pipeline import (
     Stage,
     Told,
     agreed,
-    told,
+    scenes_of,
 )
 from ..transforms.planning import PlannedScene, features
 from ..transforms.scenes import SceneFiles
@@ -69,18 +69,18 @@ def _write_and_finish(
 ) -> None:  # fmt: skip
     chosen = staged | "Choose" >> Choose(run.config, layout)
     staged, letters = chosen.main, (*dead, chosen[DEAD]) | "DeadLetters" >> beam.Flatten()
-    scenes = staged | "Told" >> Told()
+    told = staged | "Told" >> Told()
     if run.counting:
         counted = staged | "Count" >> Count(run.config, run.counting, strict=False)
         if run.is_here:
             _ = (
                 pipeline
                 | "OnceCounted" >> beam.Impulse()
-                | "Analyze" >> beam.Map(_analyze, run, AsList(scenes), AsList(counted))
+                | "Analyze" >> beam.Map(_begin_analysis, run, AsList(told), AsList(counted))
             )
     shards = staged | "Write" >> AssignAndWrite(run.config, join(run.out, RECORDS), layout, baking)
     layout = AsSingleton(layout, default_value=None)
-    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(scenes), AsList(letters))
+    finish = beam.Map(_finish, run, layout, AsList(shards), AsList(told), AsList(letters))
     _ = pipeline | "Once" >> beam.Impulse() | "Finish" >> finish
 
 
@@ -88,14 +88,15 @@ def _as_planned(scene: StagedScene) -> PlannedScene:
     return PlannedScene(SceneFiles(scene.id, ()), scene.header)
 
 
-def _analyze(_: bytes, run: Run, scenes: Iterable[bytes], counted: Iterable[Any]) -> None:
-    """``counted`` is there when scenes are counted, or will be."""
-    analysis.begin(run, told(scenes))
+def _begin_analysis(_: bytes, run: Run, told: Iterable[bytes], counted: Iterable[Any]) -> None:
+    """Begins the analysis beside the writing. ``counted`` is there when all scenes are counted, or
+    will be by processes of ours."""
+    analysis.begin(run, scenes_of(told))
 
 
 def _finish(
     _: bytes, run: Run, layout: SceneHeader | None, shards: Iterable[WrittenShard],
-    scenes: Iterable[bytes], dead: Iterable[DeadLetter],
+    told: Iterable[bytes], dead: Iterable[DeadLetter],
 ) -> None:  # fmt: skip
     found: dict[str, Feature] = features(layout, run.config) if layout else {}
-    finish(run, found, shards, told(scenes), dead)
+    finish(run, found, shards, scenes_of(told), dead)

@@ -30,6 +30,11 @@ def patch_hashes(
     return mix(mix(corner + np.uint64(GOLDEN)) ^ base)
 
 
+def shuffle_order(seed: int, scene_id: str, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Patches' places in the global shuffle, uint64 (N,): by this, shards are drawn and ordered."""
+    return patch_hashes(seed, "order", scene_id, rows, cols)
+
+
 def uniform(hashes: np.ndarray) -> np.ndarray:
     """Hashes as float64 in [0, 1)."""
     return np.asarray((hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53)

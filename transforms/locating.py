@@ -23,7 +23,7 @@ from ..loader.storage import join, open_file
 from .assign import spread
 from .errors import ConfigError
 from .georeference import Georeference
-from .hashing import patch_hashes
+from .hashing import shuffle_order
 
 SCENES = "scenes.jsonl"
 KEY = ("scene_id", "row", "col")
@@ -181,7 +181,7 @@ def find_record(
 
 def _order(seed: int, key: Key) -> int:
     row, col = np.array([key.row]), np.array([key.col])
-    return int(patch_hashes(seed, "order", key.scene_id, row, col)[0])
+    return int(shuffle_order(seed, key.scene_id, row, col)[0])
 
 
 def _position(

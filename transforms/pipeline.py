@@ -67,7 +67,7 @@ class Told(beam.PTransform):  # type: ignore[misc]
     """StagedScenes in; as bytes out, for steps that are given all of them.
 
     Beam weighs what it gives to a step beside its input, object by object: half a millisecond for a
-    scene. Nobody but who writes records asks where patches lie.
+    scene.
     """
 
     def expand(self, staged: Any) -> Any:
@@ -75,12 +75,13 @@ class Told(beam.PTransform):  # type: ignore[misc]
 
 
 def _told(scene: StagedScene) -> bytes:
+    # Nobody but who writes the records asks where patches lie.
     return pickle.dumps(dataclasses.replace(scene, contents=None))
 
 
-def told(scenes: Iterable[bytes]) -> list[StagedScene]:
-    """The scenes of ``Told``."""
-    return [pickle.loads(scene) for scene in scenes]
+def scenes_of(told: Iterable[bytes]) -> list[StagedScene]:
+    """The scenes that ``Told`` told of."""
+    return [pickle.loads(scene) for scene in told]
 
 
 class Spread(beam.PTransform):  # type: ignore[misc]
@@ -369,5 +370,5 @@ class _CountScene(OurVersion):
 
 __all__ = [
     "DEAD", "AssignAndWrite", "Choose", "Count", "Given", "Plan", "Spread", "Stage",
-    "Told", "WrittenShard", "told",
+    "Told", "WrittenShard", "scenes_of",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ import numpy as np
 from ..loader.stage import patch_offsets
 from ..loader.storage import file_system
 from .errors import JobError, describe
-from .hashing import patch_hashes
+from .hashing import shuffle_order
 from .ranges import fetch, ranges
 from .storage import index_of, remove, size_of
 
@@ -134,7 +134,7 @@ def in_shuffle_order(path: Path, seed: int) -> Path:
     ordered = path.with_name(f"{path.stem}-ordered.h5")
     with h5py.File(path, "r", locking=False) as file:
         rows, cols = file["row"][:], file["col"][:]
-        order = np.argsort(patch_hashes(seed, "order", str(file.attrs["scene_id"]), rows, cols))
+        order = np.argsort(shuffle_order(seed, str(file.attrs["scene_id"]), rows, cols))
         columns = {k: (v.shape[1:], str(v.dtype)) for k, v in file.items() if k not in _SMALL}
         tensors = {k: file[k] for k, (shape, _) in columns.items() if shape}
         small = {k: file[k][:] for k in file if k not in tensors}

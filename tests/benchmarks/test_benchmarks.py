@@ -92,6 +92,18 @@ def test_run_names_its_rows_where_none_is_found(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_rows_by_size_double_up_to_the_one_that_is_asked_for():
+    found = runpy.run_path(str(FOLDER / "rows.py"))
+    assert found["GIB_SIDE"] % 512 == 0
+    mib = found["GIB_SIDE"] ** 2 * 8 / 2**20
+    assert 0.9 < mib / 1024 <= 1
+    rows = [r for r in found["rows"](ROOT, 256, 12) if r.name.startswith("size")]
+    assert [(r.name, r.mib / mib) for r in rows] == [(f"size: {n} GiB", n) for n in (1, 2, 4, 8)]
+    assert all(r.cold and r.reference == ("size: 1 GiB" if r.mib > mib else "") for r in rows)
+    for none in (0, -1):
+        assert not any(r.cold for r in found["rows"](ROOT, 256, none))
+
+
 def test_growth_is_of_equal_totals():
     sides = runpy.run_path(str(FOLDER / "rows.py"))["growth_sides"]
     assert sides(6400) == [(1, 6144), (10, 2048), (156, 512), (1111, 192), (10_000, 64)]

@@ -1,9 +1,12 @@
 """The graph of a conversion, and what is checked of its result."""
 
+import base64
+import bz2
 import dataclasses
 
 import apache_beam as beam
 import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from scenefeed.loader.spec import Shard, Split
 from scenefeed.pipelines.convert import convert_pipeline, shard_pipeline
@@ -11,7 +14,7 @@ from scenefeed.pipelines.folder import staged_scenes
 from scenefeed.pipelines.results import Run, _check_counts
 from scenefeed.transforms.config import parse
 from scenefeed.transforms.errors import JobError
-from scenefeed.transforms.pipeline import Spread
+from scenefeed.transforms.pipeline import Given, Spread
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from tests.eager import run_beam
 
@@ -20,6 +23,38 @@ SCENES = [SceneFiles(f"s{i}", (Asset(f"/s{i}.tif"),)) for i in range(50)]
 
 def test_spreading_keeps_every_scene():
     assert sorted(s.id for s in run_beam(SCENES, Spread())) == sorted(s.id for s in SCENES)
+
+
+def test_the_given_scenes_need_no_code_of_ours_before_they_are_grouped():
+    """A worker on Flink that lacks scenefeed is told of at once only behind a stage that it ran."""
+    pipeline = beam.Pipeline()
+    _ = pipeline | "Scenes" >> Given(SCENES)
+    ours = {}
+    for step in pipeline.to_runner_api().components.transforms.values():
+        if step.spec.urn == "beam:transform:pardo:v1":
+            payload = beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload).do_fn.payload
+            code = bz2.decompress(base64.b64decode(payload))
+            assert b"apache_beam" in code
+            ours[step.unique_name] = b"scenefeed" in code
+    assert len(ours) > 3
+    assert [name for name in ours if ours[name]] == ["Scenes/Scenes"]
+
+
+def test_all_given_scenes_arrive():
+    found = run_beam([None], _Give(SCENES))
+    assert sorted(found, key=lambda s: s.id) == sorted(SCENES, key=lambda s: s.id)
+    assert run_beam([None], _Give([])) == []
+
+
+class _Give(beam.PTransform):
+    """Given at the root of the pipeline of what this is applied to."""
+
+    def __init__(self, scenes):
+        super().__init__()
+        self._scenes = scenes
+
+    def expand(self, pcoll):
+        return pcoll.pipeline | "Given" >> Given(self._scenes)
 
 
 def test_no_step_shuffles_by_chance(small_dataset):

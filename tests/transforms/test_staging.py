@@ -19,7 +19,7 @@ from scenefeed.transforms.planning import features, plan_scene
 from scenefeed.transforms.scenes import Asset, SceneFiles
 from scenefeed.transforms.speckle import lee
 from scenefeed.transforms.stagefile import read_columns, read_contents
-from scenefeed.transforms.stagewriter import StageWriter
+from scenefeed.transforms.stagewriter import StageWriter, writing
 from scenefeed.transforms.staging import StagedScene
 from tests.conftest import write_raster
 from tests.transforms.stages import column, mosaic, stage
@@ -354,6 +354,17 @@ def test_a_staged_scene_goes_through_its_line(tmp_path):
     again = StagedScene.from_json(line, "/moved")
     assert again.path == "/moved/stage/s.h5"
     assert (again.id, again.header, again.counts) == (staged.id, staged.header, staged.counts)
+
+
+def test_stage_files_are_of_the_earliest_format(tmp_path):
+    """That of HDF5 2's own choice tells in its root when a file was made."""
+    with writing(tmp_path / "s.h5", {"image": ((2,), "uint8")}, 2) as writer:
+        assert writer._file.get_access_plist().get_libver_bounds() == (
+            h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST,
+        )  # fmt: skip
+        writer.finish({})
+    content = (tmp_path / "s.h5").read_bytes()
+    assert content[:9] == b"\x89HDF\r\n\x1a\n\x00"  # a superblock of version 0
 
 
 def test_stage_file_reads_by_index_what_h5py_reads(tmp_path):
