@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import contextlib
 import json
 import os
 import re
@@ -207,6 +208,10 @@ def _unpacked(proto: bytes) -> bytes:
                 except (ValueError, OSError, zlib.error, EOFError):
                     continue
     assert len(found) > 10
+    for part in list(found):
+        for match in re.finditer(rb"x\x01", part):  # as zlib begins what is given, all in one
+            with contextlib.suppress(zlib.error):
+                found.append(zlib.decompressobj().decompress(part[match.start() :]))
     return b"".join(found)
 
 
